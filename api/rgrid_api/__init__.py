@@ -1,0 +1,1 @@
+"""The gateway: HTTP in front of Postgres. It knows neither Ray nor Docker, and accepts work while both are down."""

@@ -1,0 +1,22 @@
+"""Whether an ended attempt is followed by another. Losses of the grid's own never use up the user's retries."""
+
+from rgrid.domain.reasons import RETRY_OF, EndReason, Retry
+
+#: How often RGrid's own faults (`internal`) and losses may repeat before a job is given up: a poisonous job must not
+#: take node after node down with it.
+MAX_FREE_RETRIES = 8
+
+
+def is_retried(reason: EndReason, *, exit_code: int | None, charged: int, free: int, max_retries: int) -> bool:
+    """Say whether a job is tried again.
+
+    `charged` and `free` count its *earlier* endings of each kind; `max_retries` is what the submission allows.
+    """
+    match RETRY_OF[reason]:
+        case Retry.NEVER:
+            return False
+        case Retry.FREE:
+            return free < MAX_FREE_RETRIES
+        case Retry.CHARGED:
+            succeeded = reason is EndReason.EXIT and exit_code == 0
+            return not succeeded and charged < max_retries

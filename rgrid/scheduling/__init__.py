@@ -1,0 +1,1 @@
+"""The scheduler's mind: events in, commands out, `now` a parameter. No Ray, Docker, SQL, clock or randomness here."""

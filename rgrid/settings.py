@@ -1,0 +1,126 @@
+"""Every setting, read from `RGRID_*` and `config.toml` in the grid's home, and validated once.
+
+A setting's meaning is its description here; `rgrid doctor` prints them. What a *running* grid wrote down about itself
+(ports, addresses) is not a setting: that is `rgrid.home`.
+"""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from rgrid.domain.resources import GIB, MIB, QuantityError, parse_cpus, parse_duration, parse_memory
+from rgrid.errors import Code, RGridError
+
+
+def _memory(value: Any) -> Any:
+    return parse_memory(value) if isinstance(value, str) else value
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str | int | float) else value
+
+
+def _cpus(value: Any) -> Any:
+    return parse_cpus(value) if isinstance(value, str | int | float) else value
+
+
+Memory = Annotated[int, BeforeValidator(_memory)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+CpuMillis = Annotated[int, BeforeValidator(_cpus)]
+
+DEFAULT_HOME = Path("~/.rgrid")
+CONFIG_FILE = "config.toml"
+
+
+class Settings(BaseSettings):
+    """What an operator or a user can choose. Every field is `RGRID_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="RGRID_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    home: Path = Field(DEFAULT_HOME, description="Folder of one grid: its database, logs, ports and keys.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="Postgres of the grid, postgresql://user:password@host/name; the embedded one when not set.",
+    )
+    api_url: str | None = Field(None, description="Gateway that commands talk to; the local grid's when not set.")
+    api_key: SecretStr | None = Field(None, description="API key that commands use; the local grid's when not set.")
+    ray_address: str | None = Field(
+        None, description="Ray cluster to use, host:port; `rgrid up` starts one when not set."
+    )
+    store_url: str = Field(
+        "postgres:", description="Where blobs are kept: `postgres:` keeps them in the database, in chunks."
+    )
+    host: str = Field("127.0.0.1", description="Address the gateway listens on; loopback unless told otherwise.")
+    port: int = Field(0, ge=0, le=65535, description="Port the gateway listens on; 0 finds a free one.")
+    node_name: str | None = Field(None, description="Name of this machine in the grid; its host name when not set.")
+    docker_host: str | None = Field(
+        None,
+        description="Docker engine of this node, unix:///path or tcp://host:port; DOCKER_HOST when not set.",
+    )
+    docker_runtime: str | None = Field(
+        None, description="OCI runtime for jobs, for example runsc; the engine's default when not set."
+    )
+    max_cpus: CpuMillis = Field(64, description="Most CPUs one job may ask for.")
+    max_memory: Memory = Field(256 * GIB, description="Most memory one job may ask for.")
+    max_timeout: Duration = Field(timedelta(days=7), description="Longest time limit one job may ask for.")
+    max_input_bytes: Memory = Field(1 * GIB, description="Largest single input file.")
+    max_inputs: int = Field(10_000, ge=1, description="Most input files of one job.")
+    max_body_bytes: Memory = Field(16 * MIB, description="Largest request body that is not an upload.")
+    max_disk: Memory = Field(64 * GIB, description="Most disk space one job's workspace may ask for.")
+    node_lost_after: Duration = Field(
+        timedelta(seconds=30), description="Silence after which a node is lost and its jobs start elsewhere."
+    )
+    rejoin_grace: Duration = Field(
+        timedelta(seconds=90),
+        description="Time silent nodes have to report after the scheduler was restarted.",
+    )
+    poll_interval: Duration = Field(
+        timedelta(seconds=5), description="How often the scheduler looks for work it was not notified of."
+    )
+    log_level: str = Field("INFO", description="Least important message that is logged: DEBUG, INFO, WARNING, ERROR.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # a .env beside a user's script is not ours
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let arguments win over the environment, and that over `config.toml` in the home they name."""
+        named = init_settings().get("home") or env_settings().get("home") or DEFAULT_HOME
+        toml = TomlConfigSettingsSource(settings_cls, Path(named).expanduser() / CONFIG_FILE)
+        return init_settings, env_settings, toml
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Make the home absolute once, so that no child process reads it against another folder."""
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings; raise `setting-invalid` naming the variable when one cannot be used."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "RGRID_" + "_".join(str(part) for part in first["loc"]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise RGridError(Code.SETTING_INVALID, f"{name}: {reason}", setting=name) from error
+    except (QuantityError, OSError, ValueError) as error:  # a config.toml that is no TOML among them
+        raise RGridError(Code.SETTING_INVALID, f"{CONFIG_FILE}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return this process's settings, read once."""
+    return load_settings()

@@ -1,0 +1,116 @@
+"""What RGrid needs from the place where the truth is kept: one narrow protocol per concern.
+
+The implementations are in `postgres` modules beside this one; they block, and are called from threads. All raise
+`RGridError` (`database-unreachable`, `database-refused`, `disk-full`) when the store itself fails, and keep the cause.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from rgrid.domain.ids import Digest, JobId, Owner
+from rgrid.domain.job import AttemptOrder, AttemptRef
+from rgrid.scheduling.commands import Write
+from rgrid.scheduling.events import CancelRequested, JobRestored, JobSubmitted, NodeRestored
+
+Stream = Literal["stdout", "stderr"]
+#: Everything a scheduler learns from the store, as ordinary events.
+Restored = JobRestored | NodeRestored
+News = JobSubmitted | CancelRequested
+
+
+class DeposedError(Exception):
+    """Another scheduler has begun a later term; this one must write nothing more."""
+
+
+class StaleWriteError(Exception):
+    """A guarded write found no row: what the scheduler remembers and what is stored disagree. Nothing was written."""
+
+
+class Ledger(Protocol):
+    """The scheduler's side: the only writer of a job's life."""
+
+    def begin_term(self, pid: int) -> int:
+        """Raise the grid's term and return it; from now on no earlier scheduler can write."""
+        ...
+
+    def restore(self) -> list[Restored]:
+        """Return all live jobs and all known nodes."""
+        ...
+
+    def news(self, known: frozenset[JobId]) -> list[News]:
+        """Return live jobs that are not `known`, and the cancel requests of all live jobs."""
+        ...
+
+    def commit(self, writes: Sequence[Write], *, term: int, now: datetime) -> None:
+        """Write all or nothing; tell those who wait. Raises `DeposedError`, `StaleWriteError`."""
+        ...
+
+    def orders(self, refs: Sequence[AttemptRef]) -> list[AttemptOrder]:
+        """Return what executors need to run these attempts; attempts that are no longer current are left out."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes by the sha256 of their content. Never changed once written."""
+
+    def put(self, digest: Digest, pieces: Iterable[bytes], *, owner: Owner, limit: int) -> int:
+        """Store the bytes and return their number; raises `digest-mismatch`, `input-too-large`."""
+        ...
+
+    def open(self, digest: Digest) -> Iterator[bytes]:
+        """Give the bytes in pieces; raises `not-found` before the first piece."""
+        ...
+
+    def missing(self, digests: Iterable[Digest], *, owner: Owner) -> set[Digest]:
+        """Return those that `owner` has not put."""
+        ...
+
+    def size(self, digest: Digest, *, owner: Owner) -> int | None:
+        """Return how many bytes there are, or None when `owner` has not put them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """A piece of one stream, as it is stored and as it is read back."""
+
+    stream: Stream
+    data: bytes
+    #: How far the engine's log has been read, when this piece is stored.
+    cursor: str = ""
+    attempt: int = 0
+    seq: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """Where the stored log of an attempt ends."""
+
+    #: Number of the last stored piece; 0 when there is none.
+    seq: int = 0
+    stdout: int = 0
+    stderr: int = 0
+    cursor: str = ""
+
+
+class LogStore(Protocol):
+    """Logs of attempts: two streams apart, in numbered pieces."""
+
+    def append(self, job: JobId, attempt: int, pieces: Sequence[LogPiece]) -> None:
+        """Store pieces, whose `seq` and `offset` their reader has set; a piece stored before changes nothing."""
+        ...
+
+    def tail(self, job: JobId, attempt: int) -> LogTail:
+        """Return where a reader of the engine's log goes on after a restart."""
+        ...
+
+    def since(self, job: JobId, *, attempt: int, seq: int, limit_bytes: int) -> list[LogPiece]:
+        """Return pieces of `attempt` with a `seq` greater than the given one, in order, up to a size (at least one)."""
+        ...
+
+    def read(self, job: JobId, *, attempt: int, stream: Stream, offset: int, limit_bytes: int) -> bytes:
+        """Return the bytes of one stream from `offset` on, at most `limit_bytes`."""
+        ...
