@@ -4,15 +4,17 @@ The implementations are in `postgres` modules beside this one; they block, and a
 `RGridError` (`database-unreachable`, `database-refused`, `disk-full`) when the store itself fails, and keep the cause.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
 from rgrid.domain.ids import Digest, JobId, Owner
-from rgrid.domain.job import AttemptOrder, AttemptRef
+from rgrid.domain.job import AttemptOrder, AttemptRef, JobSpec
+from rgrid.domain.lifecycle import State
 from rgrid.scheduling.commands import Write
 from rgrid.scheduling.events import CancelRequested, JobRestored, JobSubmitted, NodeRestored
+from rgrid.wire import EventView, JobPage, JobView, KeyView, NodeView, OutputView, Submission
 
 Stream = Literal["stdout", "stderr"]
 #: Everything a scheduler learns from the store, as ordinary events.
@@ -113,4 +115,84 @@ class LogStore(Protocol):
 
     def read(self, job: JobId, *, attempt: int, stream: Stream, offset: int, limit_bytes: int) -> bytes:
         """Return the bytes of one stream from `offset` on, at most `limit_bytes`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking."""
+
+    owner: Owner
+    #: An operator sees every owner's jobs.
+    admin: bool = False
+    key_id: str = ""
+
+
+class JobStore(Protocol):
+    """The gateway's side: records wishes and answers questions; never changes where a job is in its life.
+
+    Everything is asked by a principal; what belongs to another owner is `job-not-found`.
+    """
+
+    def submit(
+        self, who: Principal, submission: Submission, spec: JobSpec, *, idempotency_key: str | None = None
+    ) -> tuple[JobView, bool]:
+        """Insert the job with its inputs and its event, and notify, in one transaction; True when it is new.
+
+        Raises `inputs-missing` (context `digests`), `idempotency-conflict`.
+        """
+        ...
+
+    def get(self, who: Principal, job: str) -> JobView:
+        """Return the job with its attempts; `job` may be the beginning of an id. Raises `job-ambiguous`."""
+        ...
+
+    def page(
+        self,
+        who: Principal,
+        *,
+        states: Sequence[State] = (),
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        owner: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """Return jobs newest first, by keyset."""
+        ...
+
+    def cancel(self, who: Principal, job: str, *, now: bool) -> JobView:
+        """Record the wish and notify the scheduler; asking for a job that ended changes nothing."""
+        ...
+
+    def events(self, who: Principal, job: str) -> list[EventView]:
+        """Return what happened to the job, oldest first."""
+        ...
+
+    def outputs(self, who: Principal, job: str) -> list[OutputView]:
+        """Return what the job's last ended attempt left behind."""
+        ...
+
+    def nodes(self) -> list[NodeView]:
+        """Return every node on record with what runs on it."""
+        ...
+
+
+class KeyStore(Protocol):
+    """API keys: stored hashed, shown once."""
+
+    def create(self, owner: str, *, role: Literal["user", "admin"] = "user", name: str = "") -> KeyView:
+        """Make a key; the answer is the only place its text is ever seen."""
+        ...
+
+    def all(self) -> list[KeyView]:
+        """Return every key, newest first, without its text."""
+        ...
+
+    def revoke(self, key_id: str) -> KeyView:
+        """Make a key useless from now on. Raises `not-found`."""
+        ...
+
+    def find(self, key: str) -> Principal | None:
+        """Return whose key this is, or None when it is unknown or revoked."""
         ...
