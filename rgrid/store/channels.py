@@ -1,6 +1,6 @@
 """Names of the NOTIFY channels: who tells whom."""
 
-#: Gateways to the scheduler: there is a new job or a cancel request. No payload; the scheduler looks.
+#: Gateways to the scheduler: this job (its id) is new or is to be cancelled. Empty means: look at everything.
 WORK = "rgrid_work"
 #: The scheduler to whoever waits: these jobs changed (ids, separated by commas; empty means look at everything).
 CHANGED = "rgrid_changed"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from rgrid.domain.ids import Digest, JobId, Owner
+from rgrid.domain.ids import Digest, JobId, NodeName, Owner
 from rgrid.domain.job import AttemptOrder, AttemptRef, JobSpec
 from rgrid.domain.lifecycle import State
 from rgrid.scheduling.commands import Write
@@ -41,12 +41,16 @@ class Ledger(Protocol):
         """Return all live jobs and all known nodes."""
         ...
 
-    def news(self, known: frozenset[JobId]) -> list[News]:
-        """Return live jobs that are not `known`, and the cancel requests of all live jobs."""
+    def news(self, jobs: Sequence[JobId] | None = None, *, known: frozenset[JobId] = frozenset()) -> list[News]:
+        """Return new jobs and cancel requests: of these jobs, or of all live ones that are not `known`."""
         ...
 
     def commit(self, writes: Sequence[Write], *, term: int, now: datetime) -> None:
         """Write all or nothing; tell those who wait. Raises `DeposedError`, `StaleWriteError`."""
+        ...
+
+    def beat(self, *, term: int, heard: Mapping[NodeName, datetime], now: datetime) -> None:
+        """Note that the scheduler lives and when each node was last heard. Raises `DeposedError`."""
         ...
 
     def orders(self, refs: Sequence[AttemptRef]) -> list[AttemptOrder]:

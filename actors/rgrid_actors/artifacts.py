@@ -1,0 +1,152 @@
+"""Files into a workspace and out of it again: inputs laid out as they were submitted, new and changed files collected.
+
+What a script left behind is hostile until shown otherwise: links are never followed, only regular files are read, and
+a file that changes while it is read is caught by its digest.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rgrid.domain.ids import Digest, Owner
+from rgrid.domain.job import InputFile, OutputFile
+from rgrid.errors import Code, RGridError
+from rgrid.store.ports import BlobStore
+from rgrid.wire import check_path
+
+_PIECE = 1024 * 1024
+#: Folders a runtime fills with what nobody asked for.
+NOT_OUTPUTS = frozenset({"__pycache__", ".cache", ".npm", ".config", ".local"})
+Snapshot = dict[str, tuple[int, int]]
+
+
+class InputError(Exception):
+    """An input could not be laid out; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The user and group a job runs as."""
+
+    uid: int
+    gid: int
+
+
+def lay_out(workspace: Path, inputs: Sequence[InputFile], blobs: BlobStore, ids: Ids) -> Snapshot:
+    """Make the workspace with all inputs in it, owned by the job; return what each file looked like.
+
+    A folder that is there from a try that was cut short is filled again.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    folders = {workspace}
+    snapshot: Snapshot = {}
+    for file in inputs:
+        path = workspace / check_path(file.path)
+        for parent in reversed(path.relative_to(workspace).parents):
+            folders.add(workspace / parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, file, blobs)
+        path.chmod(0o755 if file.executable else 0o644)
+        _give(path, ids)
+        found = path.lstat()
+        snapshot[file.path] = (found.st_size, found.st_mtime_ns)
+    for folder in folders:
+        folder.chmod(0o755)
+        _give(folder, ids)
+    return snapshot
+
+
+def collect(workspace: Path, before: Snapshot, blobs: BlobStore, owner: Owner, limit: int) -> tuple[OutputFile, ...]:
+    """Store every regular file that is new or changed; raise `RGridError` (`disk-full`) above `limit` bytes in all."""
+    found: list[OutputFile] = []
+    total = 0
+    for path, entry in walk(workspace):
+        status = entry.stat(follow_symlinks=False)
+        if before.get(path) == (status.st_size, status.st_mtime_ns):
+            continue
+        total += status.st_size
+        if total > limit:
+            raise RGridError(Code.DISK_FULL, f"the outputs hold more than the {limit} bytes the job may use")
+        digest = _digest(Path(entry.path))
+        if blobs.missing([digest], owner=owner):
+            blobs.put(digest, _pieces(Path(entry.path)), owner=owner, limit=limit)
+        found.append(OutputFile(path, digest, status.st_size, bool(status.st_mode & stat.S_IXUSR)))
+    return tuple(found)
+
+
+def disk_usage(workspace: Path) -> int:
+    """Return the bytes a workspace occupies, as nearly as a walk can tell while a script writes."""
+    total = 0
+    pending = [str(workspace)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        else:
+                            total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    except OSError:  # it went while we looked
+                        continue
+        except OSError:
+            continue
+    return total
+
+
+def walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Give every regular file worth keeping, by its path in the workspace, in the order of their names."""
+    pending = [workspace]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        except OSError:
+            continue
+        for entry in entries:
+            path = os.path.relpath(entry.path, workspace)
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in NOT_OUTPUTS:
+                    pending.append(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    check_path(path)
+                except ValueError:
+                    continue  # a name nobody could download
+                yield path, entry
+
+
+def _write(path: Path, file: InputFile, blobs: BlobStore) -> None:
+    try:
+        with path.open("wb") as target:
+            for piece in blobs.open(file.digest):
+                target.write(piece)
+    except RGridError as error:
+        if error.code is Code.NOT_FOUND:
+            raise InputError(f"{file.path}: its content is no longer stored") from error
+        raise
+    except OSError as error:
+        raise InputError(f"{file.path}: {error.strerror}") from error
+
+
+def _give(path: Path, ids: Ids) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, ids.uid, ids.gid, follow_symlinks=False)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    # The container is stopped, but its links are still there: never follow one.
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _digest(path: Path) -> Digest:
+    digest = hashlib.sha256()
+    for piece in _pieces(path):
+        digest.update(piece)
+    return Digest(digest.hexdigest())

@@ -1,0 +1,419 @@
+"""One attempt on its node, from the order to the acknowledged end.
+
+    order written down -> image and files -> container made -> started -> (runs) -> ended -> proof -> reported -> removed
+
+Every arrow may be where the executor dies. The next one finds the folder (`spool`) and perhaps the container, and goes
+on from there: steps that were done are recognised and not done twice, because the container's name is the attempt's and
+because each step is written down before the next begins.
+
+Blocking calls (Docker, Postgres, files) run in threads, never on the actor's event loop.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor as Pool
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from rgrid.domain.job import AttemptOrder, AttemptRef, Ending, Timings
+from rgrid.domain.reasons import EndReason
+from rgrid.errors import Code, RGridError
+from rgrid.scheduling.events import AttemptEnded, AttemptProgressed, AttemptStarted
+from rgrid.store.ports import BlobStore, LogStore
+from rgrid_actors import artifacts
+from rgrid_actors.artifacts import Ids, InputError
+from rgrid_actors.containers.port import Containers, Exit, ImageUnavailableError, Usage
+from rgrid_actors.log_shipper import LogShipper
+from rgrid_actors.proof import Evidence, Stopper, facts, judge
+from rgrid_actors.reporter import Reporter
+from rgrid_actors.spool import Spool
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+#: An end the event stream did not tell of is found by looking this often.
+LOOK_SECONDS = 2.0
+DISK_LOOK_SECONDS = 2.0
+#: How long the last log lines may take to reach the store before the end is reported without them.
+LOG_PATIENCE_SECONDS = 60.0
+
+
+class _PreparationError(Exception):
+    """Preparation ended the attempt, for this reason."""
+
+    def __init__(self, reason: EndReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every attempt of a node works with."""
+
+    containers: Containers
+    blobs: BlobStore
+    logs: LogStore
+    reporter: Reporter
+    ids: Ids
+    in_thread: "InThread"
+
+
+class InThread:
+    """Runs blocking calls in the executor's own pool of threads: the loop's default has six on two cores."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Keep the pool."""
+        self._pool = pool
+
+    async def __call__(self, act: Callable[[], T]) -> T:
+        """Do it in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, act)
+
+
+class Attempt:
+    """One attempt. `run` is the whole of its life; the other methods tell it what happened meanwhile."""
+
+    def __init__(self, order: AttemptOrder, spool: Spool, bench: Bench) -> None:
+        """Keep what is given."""
+        self.order, self.ref, self.spec = order, order.ref, order.spec
+        self._spool, self._bench = spool, bench
+        self.container: str | None = None
+        self.running = False
+        self._changed = asyncio.Event()
+        self._stop: Stopper | None = None
+        self._stop_now = False
+        self._discarded = False
+        self._oom_events = 0
+        self._disk_used = 0
+        self._engine_was_away = False
+        self._usage: Usage | None = None
+
+    # -- what the executor tells it -----------------------------------------------------------------------------------
+
+    def request_stop(self, *, now: bool) -> None:
+        """Ask for the end; asked again with `now`, the grace is skipped."""
+        self._stop = self._stop or "cancel"
+        self._stop_now = self._stop_now or now
+        self._changed.set()
+
+    def discard(self) -> None:
+        """Give the attempt up: kill, clean, report nothing."""
+        self._discarded = True
+        self._changed.set()
+
+    def saw_oom(self) -> None:
+        """Note that the kernel killed in this container."""
+        self._oom_events += 1
+
+    def saw_die(self) -> None:
+        """Note that the container may have ended."""
+        self._changed.set()
+
+    def saw_engine_away(self) -> None:
+        """Note that the engine did not answer while the container was to run."""
+        self._engine_was_away = True
+
+    def saw_usage(self, usage: Usage) -> None:
+        """Keep the highest figures."""
+        last = self._usage
+        if last is None:
+            self._usage = usage
+            return
+        self._usage = Usage(
+            _highest(last.peak_memory_bytes, usage.peak_memory_bytes),
+            _highest(last.cpu_seconds, usage.cpu_seconds),
+            max(last.oom_kills, usage.oom_kills),
+        )
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Live it to the end, wherever an earlier executor left it."""
+        ending = await self._bench.in_thread(self._spool.ending)
+        if ending is None:
+            try:
+                ending = await self._live()
+            except _PreparationError as error:
+                ending = self._ending(error.reason, str(error))
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("attempt %s failed through a fault of RGrid", self.ref)
+                ending = self._ending(EndReason.INTERNAL, f"{type(error).__name__}: {error}")
+            if not self._discarded:
+                await self._bench.in_thread(lambda: self._spool.end(ending))
+        if not self._discarded:
+            await self._bench.reporter.send(AttemptEnded(self.ref, ending))
+        await self._clean()
+
+    async def _live(self) -> Ending:
+        in_thread, spool = self._bench.in_thread, self._spool
+        await in_thread(lambda: spool.begin(self.order))
+        self.container = spool.progress.container
+        if spool.progress.stopped_by is not None:
+            self._stop = "cancel" if spool.progress.stopped_by == "cancel" else self._stop
+        if self.container is None:
+            try:
+                async with asyncio.timeout(self.spec.prepare_timeout.total_seconds()):
+                    await self._unless_stopped(self._prepare())
+            except TimeoutError:
+                limit = self.spec.prepare_timeout.total_seconds()
+                raise _PreparationError(EndReason.IMAGE, f"preparation took longer than {limit:g} s") from None
+        assert self.container is not None
+        container = self.container
+        shipper = LogShipper(self._bench.containers, self._bench.logs, self.ref, container, self.spec.log_bytes)
+        began = time.monotonic()
+        if spool.progress.started_at is None:
+            await self._start(container)
+        started_at = spool.progress.started_at
+        assert started_at is not None
+        self._bench.reporter.send(AttemptStarted(self.ref, started_at))
+        self.running = True
+        shipper.start()
+        try:
+            found = await self._until_ended(container, started_at)
+        finally:
+            self.running = False
+            if self._discarded:
+                shipper.give_up()
+        if found is None:
+            return self._ending(EndReason.CANCELLED, "discarded")
+        ran = time.monotonic() - began
+        logged = await asyncio.to_thread(shipper.wait, LOG_PATIENCE_SECONDS)
+        shipper.give_up()
+        return await self._conclude(found, started_at, ran, logged=logged)
+
+    async def _prepare(self) -> None:
+        """Have image and files, side by side, and make the container."""
+        bench, spool = self._bench, self._spool
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+
+        def tell(line: str) -> None:
+            loop.call_soon_threadsafe(self._progressed, "image", line)
+
+        deadline = time.monotonic() + self.spec.prepare_timeout.total_seconds()
+        image, laid_out = await asyncio.gather(
+            bench.in_thread(lambda: bench.containers.ensure_image(self.spec.image, tell, deadline=deadline)),
+            bench.in_thread(self._lay_out),
+            return_exceptions=True,
+        )
+        if isinstance(image, ImageUnavailableError):
+            raise _PreparationError(EndReason.IMAGE, str(image))
+        if isinstance(laid_out, InputError):
+            raise _PreparationError(EndReason.INPUT, str(laid_out))
+        if isinstance(laid_out, RGridError) and laid_out.code is Code.DISK_FULL:
+            raise _PreparationError(EndReason.DISK, str(laid_out))
+        for failed in (image, laid_out):
+            if isinstance(failed, BaseException):
+                raise failed
+        assert isinstance(image, str)
+        assert isinstance(laid_out, dict)
+        had_image = time.monotonic()
+        ids = bench.ids
+        self.container = await bench.in_thread(
+            lambda: bench.containers.create(
+                self.order, workspace=spool.workspace, uid=ids.uid, gid=ids.gid, image_id=image
+            )
+        )
+        timings = replace(spool.progress.timings, image=had_image - began)
+        await bench.in_thread(
+            lambda: spool.note(container=self.container, image_digest=image, laid_out=laid_out, timings=timings)
+        )
+
+    def _lay_out(self) -> artifacts.Snapshot:
+        return artifacts.lay_out(self._spool.workspace, self.spec.inputs, self._bench.blobs, self._bench.ids)
+
+    async def _start(self, container: str) -> None:
+        began = time.monotonic()
+        containers, spool = self._bench.containers, self._spool
+        try:
+            await self._bench.in_thread(lambda: containers.start(container))
+        except RGridError as error:
+            if error.code is Code.IMAGE_UNAVAILABLE:  # the image has nothing that could run the script
+                raise _PreparationError(EndReason.IMAGE, error.message) from error
+            raise
+        started_at = datetime.now(UTC)
+        timings = replace(spool.progress.timings, start=time.monotonic() - began)
+        await self._bench.in_thread(lambda: spool.note(started_at=started_at, timings=timings))
+
+    async def _until_ended(self, container: str, started_at: datetime) -> Exit | None:
+        """Watch clock, disk, wishes and the engine until the container has ended; None when it was discarded."""
+        deadline = started_at + self.spec.timeout
+        next_disk = time.monotonic() + DISK_LOOK_SECONDS
+        stopping: asyncio.Task[None] | None = None
+        try:
+            while True:
+                found = await self._look(container)
+                if found is not None:
+                    return found
+                if self._discarded:
+                    return None
+                if self._stop is None and datetime.now(UTC) >= deadline:
+                    self._stop = "timeout"
+                if self._stop is None and time.monotonic() >= next_disk:
+                    self._disk_used = await self._bench.in_thread(lambda: artifacts.disk_usage(self._spool.workspace))
+                    next_disk = time.monotonic() + DISK_LOOK_SECONDS
+                    if self._disk_used > self.spec.disk_bytes:
+                        self._stop, self._stop_now = "disk", True
+                if self._stop is not None and (stopping is None or stopping.done()):
+                    stopping = asyncio.create_task(self._stop_container(container))
+                self._changed.clear()
+                left = (deadline - datetime.now(UTC)).total_seconds() if self._stop is None else LOOK_SECONDS
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.001, min(left, LOOK_SECONDS))):
+                        await self._changed.wait()
+                if stopping is not None and self._stop_now and not stopping.done():
+                    stopping.cancel()
+                    stopping = None
+        finally:
+            if stopping is not None:
+                stopping.cancel()
+
+    async def _look(self, container: str) -> Exit | None:
+        try:
+            return await self._bench.in_thread(lambda: self._bench.containers.inspect(container))
+        except RGridError as error:
+            if error.code is Code.NOT_FOUND:  # somebody removed it
+                return Exit(None, oom_killed=False, started_at=None, finished_at=None, error="the container is gone")
+            self._engine_was_away = True
+            return None
+
+    async def _stop_container(self, container: str) -> None:
+        """SIGTERM, the grace, SIGKILL."""
+        containers, in_thread = self._bench.containers, self._bench.in_thread
+        if self._spool.progress.stopped_at is None:
+            at = datetime.now(UTC)
+            await in_thread(lambda: self._spool.note(stopped_by=self._stop, stopped_at=at))
+        try:
+            if not self._stop_now:
+                await in_thread(lambda: containers.signal(container, "SIGTERM"))
+                await asyncio.sleep(self.spec.grace.total_seconds())
+            await in_thread(lambda: containers.signal(container, "SIGKILL"))
+        except RGridError as error:
+            log.warning("could not signal %s, trying again: %s", container[:12], error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _conclude(self, found: Exit, started_at: datetime, ran: float, *, logged: bool) -> Ending:
+        progress, usage = self._spool.progress, self._usage
+        finished = found.finished_at
+        elapsed = (finished - (found.started_at or started_at)) if finished is not None else timedelta(seconds=ran)
+        evidence = Evidence(
+            exit=found,
+            memory_limit=self.spec.resources.memory_bytes,
+            timeout=self.spec.timeout,
+            elapsed=elapsed,
+            stopped_by=_stopper(progress.stopped_by),
+            stopped_at=progress.stopped_at,
+            oom_events=self._oom_events,
+            oom_kills=usage.oom_kills if usage else 0,
+            peak_memory_bytes=usage.peak_memory_bytes if usage else None,
+            engine_was_away=self._engine_was_away,
+            disk_limit=self.spec.disk_bytes,
+            disk_used=self._disk_used,
+        )
+        verdict = judge(evidence)
+        peak = evidence.peak_memory_bytes
+        if verdict.reason is EndReason.OOM:
+            # The kernel kills when a charge would pass the limit: that is the peak, however late the last sample was.
+            peak = evidence.memory_limit
+            verdict = judge(replace(evidence, peak_memory_bytes=peak))
+        began = time.monotonic()
+        reason, message, outputs = verdict.reason, verdict.message, ()
+        try:
+            outputs = await self._bench.in_thread(self._collect)
+        except RGridError as error:
+            if reason is EndReason.EXIT:
+                reason, message = EndReason.OUTPUT, f"{message}; {error.message}"
+            else:
+                message = f"{message}; {error.message}"
+        if not logged:
+            message = f"{message}; the last of its log could not be stored"
+        timings = replace(progress.timings, run=elapsed.total_seconds(), collect=time.monotonic() - began)
+        return replace(
+            self._ending(reason, message),
+            exit_code=verdict.exit_code,
+            signal=verdict.signal,
+            peak_memory_bytes=peak,
+            cpu_seconds=usage.cpu_seconds if usage else None,
+            started_at=found.started_at or started_at,
+            timings=timings,
+            outputs=outputs,
+            proof=facts(evidence),
+        )
+
+    def _collect(self) -> tuple[artifacts.OutputFile, ...]:
+        return artifacts.collect(
+            self._spool.workspace,
+            self._spool.progress.laid_out,
+            self._bench.blobs,
+            self.order.owner,
+            self.spec.disk_bytes,
+        )
+
+    async def _clean(self) -> None:
+        """Leave nothing behind, and insist: the end has been acknowledged, so nobody else will."""
+        containers, in_thread = self._bench.containers, self._bench.in_thread
+        container = self.container or self._spool.progress.container
+        pause = 0.5
+        while container is not None:
+            name = container
+            try:
+                await in_thread(lambda: containers.remove(name))
+            except RGridError as error:
+                log.warning("container %s not removed, trying again: %s", name[:12], error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 30.0)
+            else:
+                break
+        await in_thread(self._spool.remove)
+
+    async def _unless_stopped(self, preparing: Coroutine[None, None, None]) -> None:
+        """Prepare, but not a moment longer than anybody wants it."""
+        task = asyncio.ensure_future(preparing)
+        while not task.done():
+            wish = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            finally:
+                wish.cancel()
+            self._changed.clear()
+            if self._stop is not None or self._discarded:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise _PreparationError(EndReason.CANCELLED, "stopped on request before it started")
+        task.result()
+
+    def _progressed(self, phase: str, detail: str) -> None:
+        self._bench.reporter.send(AttemptProgressed(self.ref, phase, datetime.now(UTC), detail))
+
+    def _ending(self, reason: EndReason, message: str) -> Ending:
+        progress = self._spool.progress
+        return Ending(
+            reason=reason,
+            at=datetime.now(UTC),
+            message=message,
+            image_digest=progress.image_digest,
+            started_at=progress.started_at,
+            timings=progress.timings,
+        )
+
+
+def _highest(a: N | None, b: N | None) -> N | None:
+    return b if a is None else a if b is None else max(a, b)
+
+
+def _stopper(word: str | None) -> Stopper | None:
+    match word:
+        case "timeout" | "cancel" | "disk":
+            return word
+        case _:
+            return None

@@ -1,0 +1,30 @@
+"""What the actors are told when they are made. Passed as arguments: an actor's process does not share our environment."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rgrid.domain.ids import GridId
+
+#: Ray namespace and names under which everyone finds the actors.
+NAMESPACE = "rgrid"
+SCHEDULER = "scheduler"
+#: Label of a Ray node that carries its name in the grid.
+NODE_LABEL = "rgrid/node"
+
+
+@dataclass(frozen=True, slots=True)
+class GridConfig:
+    """One grid, as its actors need to know it."""
+
+    grid: GridId
+    version: str
+    #: Where nodes keep their part of the grid: spools and workspaces.
+    home: Path
+    database_url: str
+    node_lost_after: timedelta
+    rejoin_grace: timedelta
+    poll_interval: timedelta
+    docker_host: str | None = None
+    docker_runtime: str | None = None
+    log_level: str = "INFO"
