@@ -41,13 +41,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "grid",
-        sa.Column("only", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("single", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("term", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("scheduler_pid", sa.Integer(), nullable=True),
         sa.Column("scheduler_seen_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("only", name=op.f("ck_grid_single")),
-        sa.PrimaryKeyConstraint("only", name=op.f("pk_grid")),
+        sa.CheckConstraint("single", name=op.f("ck_grid_single")),
+        sa.PrimaryKeyConstraint("single", name=op.f("pk_grid")),
     )
     op.create_table(
         "jobs",

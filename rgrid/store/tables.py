@@ -56,13 +56,13 @@ def _json(name: str) -> Column[Any]:
 grid = Table(
     "grid",
     metadata,
-    Column("only", Boolean, primary_key=True, server_default=text("true")),
+    Column("single", Boolean, primary_key=True, server_default=text("true")),
     Column("id", Text, nullable=False),
     #: Raised by each scheduler that begins; a write under an older term changes nothing.
     Column("term", BigInteger, nullable=False, server_default=text("0")),
     Column("scheduler_pid", Integer),
     _at("scheduler_seen_at"),
-    CheckConstraint("only", name="single"),
+    CheckConstraint("single", name="single"),
 )
 
 api_keys = Table(
