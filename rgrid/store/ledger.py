@@ -113,7 +113,7 @@ class PostgresLedger:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _submitted(row: Mapping[str, Any]) -> JobSubmitted:
+def _submitted(row: Mapping[Any, Any]) -> JobSubmitted:
     return JobSubmitted(
         job=JobId(row["id"]),
         owner=Owner(row["owner"]),
@@ -127,7 +127,7 @@ def _submitted(row: Mapping[str, Any]) -> JobSubmitted:
     )
 
 
-def _node_info(row: Mapping[str, Any]) -> NodeInfo:
+def _node_info(row: Mapping[Any, Any]) -> NodeInfo:
     return NodeInfo(
         name=NodeName(row["name"]),
         capacity=Resources(row["cpu_millis"], row["memory_bytes"]),
