@@ -1,6 +1,6 @@
 """One attempt on its node, from the order to the acknowledged end.
 
-    order written down -> image and files -> container made -> started -> (runs) -> ended -> proof -> reported -> removed
+    order written down -> image, files -> container made -> started -> (runs) -> ended -> proof -> reported -> removed
 
 Every arrow may be where the executor dies. The next one finds the folder (`spool`) and perhaps the container, and goes
 on from there: steps that were done are recognised and not done twice, because the container's name is the attempt's and
@@ -17,9 +17,10 @@ from concurrent.futures import Executor as Pool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
-from rgrid.domain.job import AttemptOrder, AttemptRef, Ending, Timings
+from rgrid.domain.job import AttemptOrder, Ending
 from rgrid.domain.reasons import EndReason
 from rgrid.errors import Code, RGridError
 from rgrid.scheduling.events import AttemptEnded, AttemptProgressed, AttemptStarted
@@ -362,11 +363,10 @@ class Attempt:
         container = self.container or self._spool.progress.container
         pause = 0.5
         while container is not None:
-            name = container
             try:
-                await in_thread(lambda: containers.remove(name))
+                await in_thread(partial(containers.remove, container))
             except RGridError as error:
-                log.warning("container %s not removed, trying again: %s", name[:12], error)
+                log.warning("container %s not removed, trying again: %s", container[:12], error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 30.0)
             else:

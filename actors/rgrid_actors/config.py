@@ -1,4 +1,4 @@
-"""What the actors are told when they are made. Passed as arguments: an actor's process does not share our environment."""
+"""What actors are told when they are made. Passed as arguments: their processes do not share our environment."""
 
 from dataclasses import dataclass
 from datetime import timedelta

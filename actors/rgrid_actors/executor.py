@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from rgrid.domain.ids import NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef, NodeInfo
@@ -32,7 +33,6 @@ HEARTBEAT_SECONDS = 1.0
 PROBE_SECONDS = 5.0
 SAMPLE_SECONDS = 0.25
 SWEEP_SECONDS = 60.0
-#: A container without an attempt is removed only when it was seen twice, a sweep apart: one may be in the making.
 THREADS = 64
 #: Users of these ids own nothing on a node.
 NOBODY = Ids(65534, 65534)
@@ -41,7 +41,7 @@ NOBODY = Ids(65534, 65534)
 class Executor:
     """The executor actor's plain class."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # its outside things, each once
         self,
         info: NodeInfo,
         containers: Containers,
@@ -147,8 +147,6 @@ class Executor:
                 attempt.saw_oom()
             case "die":
                 attempt.saw_die()
-            case "start":
-                pass
 
     def _engine_went(self) -> None:
         for attempt in self._attempts.values():
@@ -189,11 +187,11 @@ class Executor:
 
     async def _sweep(self) -> None:
         """Remove containers of this node that no attempt owns, once they were seen twice."""
-        found = await self._in_thread(self._containers.list)
+        found = await self._in_thread(self._containers.find)
         strays = {c.id for c in found if c.ref not in self._attempts}
         for stray in strays & self._strays:
             log.info("removing container %s, which no attempt owns", stray[:12])
-            await self._in_thread(lambda stray=stray: self._containers.remove(stray))  # type: ignore[misc]
+            await self._in_thread(partial(self._containers.remove, stray))
         self._strays = strays
 
     async def _every(self, seconds: float, act: Callable[[], Coroutine[None, None, None]]) -> None:

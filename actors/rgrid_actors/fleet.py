@@ -104,7 +104,7 @@ class RaySchedulerLink:
 def _ray_nodes() -> tuple[dict[NodeName, dict[str, Any]], set[NodeName]]:
     alive: dict[NodeName, dict[str, Any]] = {}
     dead: set[NodeName] = set()
-    for node in ray.nodes():
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
         name = NodeName(node["Labels"].get(NODE_LABEL) or node["NodeName"])
         if node["Alive"]:
             alive[name] = node

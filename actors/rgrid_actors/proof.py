@@ -110,5 +110,3 @@ def _signal_name(code: int) -> str | None:
         return signal.Signals(code - _SIGNAL_BASE).name
     except ValueError:
         return None
-
-

@@ -72,7 +72,7 @@ class ExecutorActor(Executor):
 
 def make_scheduler(config: GridConfig) -> Any:
     """Return the grid's scheduler, making it where there is none."""
-    actor = ray.remote(SchedulerActor).options(  # type: ignore[call-overload]
+    actor = ray.remote(SchedulerActor).options(
         name=SCHEDULER,
         namespace=NAMESPACE,
         lifetime="detached",
@@ -94,7 +94,7 @@ def make_executor(config: GridConfig, name: NodeName, node: dict[str, Any]) -> A
     capacity = None
     if cpus is not None:
         capacity = Resources(int(cpus * 1000), int(node["Resources"].get("rgrid_memory", 0)) or _memory_of(node))
-    actor = ray.remote(ExecutorActor).options(  # type: ignore[call-overload]
+    actor = ray.remote(ExecutorActor).options(
         name=f"executor:{name}",
         namespace=NAMESPACE,
         lifetime="detached",

@@ -163,7 +163,9 @@ class Scheduler:
                     if waiter is not None and not waiter.done():
                         waiter.set_exception(RuntimeError("the scheduler started afresh; report again"))
 
-    async def _turn(self, taken: Sequence[tuple[ev.Event, asyncio.Future[None] | None]], news: set[JobId] | None) -> None:
+    async def _turn(
+        self, taken: Sequence[tuple[ev.Event, asyncio.Future[None] | None]], news: set[JobId] | None
+    ) -> None:
         assert self._cluster is not None
         cluster, now = self._cluster, datetime.now(UTC)
         happened: list[ev.Event] = [event for event, _ in taken]

@@ -26,7 +26,7 @@ class Progress:
     container: str | None = None
     image_digest: str | None = None
     started_at: datetime | None = None
-    timings: Timings = Timings()
+    timings: Timings = field(default_factory=Timings)
     #: Inputs as they were laid out (path: size and mtime), to tell what the script changed.
     laid_out: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped_by: str | None = None
