@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from rgrid.domain.job import AttemptOrder, Ending
+from rgrid.domain.job import AttemptOrder, Ending, OutputFile
 from rgrid.domain.reasons import EndReason
 from rgrid.errors import Code, RGridError
 from rgrid.scheduling.events import AttemptEnded, AttemptProgressed, AttemptStarted
@@ -325,7 +325,8 @@ class Attempt:
             peak = evidence.memory_limit
             verdict = judge(replace(evidence, peak_memory_bytes=peak))
         began = time.monotonic()
-        reason, message, outputs = verdict.reason, verdict.message, ()
+        reason, message = verdict.reason, verdict.message
+        outputs: tuple[OutputFile, ...] = ()
         try:
             outputs = await self._bench.in_thread(self._collect)
         except RGridError as error:
@@ -348,7 +349,7 @@ class Attempt:
             proof=facts(evidence),
         )
 
-    def _collect(self) -> tuple[artifacts.OutputFile, ...]:
+    def _collect(self) -> tuple[OutputFile, ...]:
         return artifacts.collect(
             self._spool.workspace,
             self._spool.progress.laid_out,

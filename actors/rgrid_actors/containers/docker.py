@@ -177,7 +177,7 @@ class DockerContainers:
             return self._client
 
     def _connect(self, timeout: int | None) -> docker.APIClient:
-        settings: dict[str, Any] = kwargs_from_env()
+        settings: dict[str, Any] = {**kwargs_from_env()}
         if self._host is not None:
             settings["base_url"] = self._host
         # `timeout=None` would mean docker-py's default; requests takes None on each call as "no limit".
