@@ -89,10 +89,8 @@ def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
         # An init as first process: signals reach a script that has no handler, and orphans are reaped.
         "init": True,
         "log_config": {"Type": "json-file", "Config": {"max-size": f"{log_mib}m", "max-file": "3"}},
-        "ulimits": [
-            {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "nofile", "Soft": 65536, "Hard": 65536},
-        ],
+        # A crash leaves no core file in the workspace. Other limits stay the engine's: not every host may raise them.
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
     }
     if place.runtime is not None:
         config["runtime"] = place.runtime
