@@ -177,6 +177,14 @@ class JobStore(Protocol):
         """Return what the job's last ended attempt left behind."""
         ...
 
+    def open_output(self, who: Principal, job: str, path: str) -> tuple[OutputView, Iterator[bytes]]:
+        """Return one output and its bytes. Raises `output-not-found`."""
+        ...
+
+    def phase(self, job: JobId) -> tuple[State, int, str]:
+        """Return a job's state, its current attempt, and what that one does on its way up."""
+        ...
+
     def nodes(self) -> list[NodeView]:
         """Return every node on record with what runs on it."""
         ...

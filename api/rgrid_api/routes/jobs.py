@@ -1,0 +1,159 @@
+"""Jobs: submit, ask, list, wait, cancel."""
+
+import time
+from datetime import timedelta
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Response
+
+from rgrid.domain.ids import Digest
+from rgrid.domain.job import InputFile, JobSpec
+from rgrid.domain.lifecycle import TERMINAL, State
+from rgrid.domain.resources import MIN_CPU_MILLIS, MIN_MEMORY_BYTES, Resources, format_cpus, format_memory
+from rgrid.errors import Code, RGridError
+from rgrid.runtimes import find_runtime, runtime_for
+from rgrid.settings import Settings
+from rgrid.wire import CancelRequest, EventView, JobPage, JobView, Submission
+from rgrid_api.changes import changed
+from rgrid_api.deps import Caller, Grid
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+MAX_WAIT_SECONDS = 60.0
+
+
+@router.post("", status_code=201)
+def submit(
+    submission: Submission,
+    grid: Grid,
+    who: Caller,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> JobView:
+    """Record a job. 201 when it is new, 200 when the idempotency key has been here before."""
+    spec = make_spec(submission, grid.settings)
+    job, new = grid.jobs.submit(who, submission, spec, idempotency_key=idempotency_key)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
+
+
+@router.get("")
+def page(  # noqa: PLR0917  # one argument per filter
+    grid: Grid,
+    who: Caller,
+    state: Annotated[list[State] | None, Query()] = None,
+    name: str | None = None,
+    label: Annotated[list[str] | None, Query()] = None,
+    owner: str | None = None,
+    before: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> JobPage:
+    """List jobs, newest first; `next` of one page is `before` of the next."""
+    labels = dict(_pair(text) for text in label or [])
+    return grid.jobs.page(who, states=state or (), name=name, labels=labels, owner=owner, before=before, limit=limit)
+
+
+@router.get("/{job}")
+async def get(
+    job: str, grid: Grid, who: Caller, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0
+) -> JobView:
+    """Show a job; with `wait`, once it has ended or that many seconds have passed."""
+    deadline = time.monotonic() + wait
+    found = await to_thread.run_sync(grid.jobs.get, who, job)
+    if wait == 0 or found.state in TERMINAL:
+        return found
+    with grid.changes.of(found.id) as event:
+        while True:  # looked at once more after subscribing: it may have ended in between
+            found = await to_thread.run_sync(grid.jobs.get, who, found.id)
+            left = deadline - time.monotonic()
+            if found.state in TERMINAL or left <= 0:
+                return found
+            await changed(event, left)
+
+
+@router.post("/{job}/cancel")
+def cancel(job: str, grid: Grid, who: Caller, wish: CancelRequest | None = None) -> JobView:
+    """Ask for the end of a job. One that has ended stays as it is."""
+    return grid.jobs.cancel(who, job, now=wish.now if wish else False)
+
+
+@router.get("/{job}/events")
+def events(job: str, grid: Grid, who: Caller) -> list[EventView]:
+    """Return what happened to a job, oldest first."""
+    return grid.jobs.events(who, job)
+
+
+def make_spec(submission: Submission, settings: Settings) -> JobSpec:
+    """Resolve runtime and command, and hold the wishes against the operator's ceilings."""
+    _check_limits(submission, settings)
+    _check_files(submission, settings)
+    named = submission.runtime
+    runtime = find_runtime(named) if named is not None else runtime_for(submission.script)
+    return JobSpec(
+        command=(*runtime.command, submission.script, *submission.args),
+        image=submission.image or runtime.image,
+        runtime=None if submission.image else runtime.name,
+        script=submission.script,
+        args=tuple(submission.args),
+        env=submission.env,
+        inputs=tuple(InputFile(f.path, Digest(f.digest), f.size, f.executable) for f in submission.inputs),
+        resources=Resources(submission.cpu_millis, submission.memory_bytes),
+        timeout=timedelta(seconds=submission.timeout_seconds),
+        network=submission.network,
+        disk_bytes=submission.disk_bytes,
+        max_retries=submission.max_retries,
+    )
+
+
+def _check_limits(submission: Submission, settings: Settings) -> None:
+    asked = (
+        ("memory", submission.memory_bytes, settings.max_memory, format_memory, "RGRID_MAX_MEMORY"),
+        ("CPUs", submission.cpu_millis, settings.max_cpus, format_cpus, "RGRID_MAX_CPUS"),
+        ("disk", submission.disk_bytes, settings.max_disk, format_memory, "RGRID_MAX_DISK"),
+    )
+    for what, wish, ceiling, words, setting in asked:
+        if wish > ceiling:
+            raise RGridError(
+                Code.LIMIT_EXCEEDED,
+                f"{words(wish)} of {what} asked for; at most {words(ceiling)} is allowed ({setting})",
+            )
+    if submission.memory_bytes < MIN_MEMORY_BYTES or submission.cpu_millis < MIN_CPU_MILLIS:
+        raise RGridError(Code.QUANTITY_INVALID, "a container needs at least 6M of memory and 0.01 CPUs")
+    longest = settings.max_timeout.total_seconds()
+    if submission.timeout_seconds > longest:
+        raise RGridError(
+            Code.LIMIT_EXCEEDED,
+            f"a time limit of {submission.timeout_seconds:g} s asked for; at most {longest:g} s is allowed"
+            " (RGRID_MAX_TIMEOUT)",
+        )
+
+
+def _check_files(submission: Submission, settings: Settings) -> None:
+    paths = {file.path for file in submission.inputs}
+    if len(paths) != len(submission.inputs):
+        raise RGridError(Code.SUBMISSION_INVALID, "two inputs have the same path")
+    if submission.script not in paths:
+        raise RGridError(Code.SUBMISSION_INVALID, f"the script {submission.script!r} is not among the inputs")
+    if len(paths) > settings.max_inputs:
+        raise RGridError(
+            Code.LIMIT_EXCEEDED, f"{len(paths)} inputs; at most {settings.max_inputs} are allowed (RGRID_MAX_INPUTS)"
+        )
+    for file in submission.inputs:
+        if file.size > settings.max_input_bytes:
+            raise RGridError(
+                Code.INPUT_TOO_LARGE,
+                f"{file.path} has {format_memory(file.size)}; {format_memory(settings.max_input_bytes)} is allowed",
+            )
+        parent = file.path
+        while "/" in parent:
+            parent = parent.rsplit("/", 1)[0]
+            if parent in paths:
+                raise RGridError(Code.SUBMISSION_INVALID, f"{parent!r} is both a file and a folder")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RGridError(Code.OPTION_INVALID, f"{text!r} is not a label; write KEY=VALUE")
+    return key, value
