@@ -123,9 +123,9 @@ class Client:
             yield response.content
             offset = at + len(response.content)
 
-    def follow(self, job: str) -> Iterator[LogFollow]:
-        """Give both streams as they come, until the job has ended; after a lost connection, from where it was."""
-        attempt, seq, away_since = 0, 0, None
+    def follow(self, job: str, attempt: int = 0, seq: int = 0) -> Iterator[LogFollow]:
+        """Give both streams behind a piece as they come, until the job has ended; a lost connection is taken up again."""
+        away_since: float | None = None
         while True:
             try:
                 for line in self._follow_once(job, attempt, seq):
@@ -268,4 +268,6 @@ def _check_version(theirs: str | None) -> None:
 
 def _is_local(url: str) -> bool:
     """Say whether a URL is this machine's own: a proxy has no business there."""
-    return url.rsplit("://", maxsplit=1)[-1].split("/", maxsplit=1)[0].rsplit(":", 1)[0] in {"127.0.0.1", "localhost", "[::1]"}
+    from httpx import URL
+
+    return URL(url).host in {"127.0.0.1", "localhost", "::1"}
