@@ -124,7 +124,7 @@ class Client:
             offset = at + len(response.content)
 
     def follow(self, job: str, attempt: int = 0, seq: int = 0) -> Iterator[LogFollow]:
-        """Give both streams behind a piece as they come, until the job has ended; a lost connection is taken up again."""
+        """Give both streams behind a piece as they come, until the job has ended; take up a lost connection again."""
         away_since: float | None = None
         while True:
             try:

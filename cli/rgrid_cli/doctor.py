@@ -34,7 +34,7 @@ class Check:
 
 
 def doctor(json_: Json = False) -> None:
-    """Check what a grid needs here, say what to do about what is amiss, and list every setting. Exit code 1 if any is."""
+    """Check what a grid needs here, say what to do about what is amiss, and list every setting."""
     chosen = settings()
     checks = [_try(name, check, chosen) for name, check in _CHECKS.items()]
     values = shown(chosen)
