@@ -1,4 +1,4 @@
-"""Read from a stdin that is not there: a job has none, and reading gives the end at once. `rgrid run examples/no_stdin.py`."""
+"""Read from a stdin that is not there: reading gives the end at once. `rgrid run examples/no_stdin.py`."""
 
 import sys
 

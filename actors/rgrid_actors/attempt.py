@@ -12,10 +12,9 @@ Blocking calls (Docker, Postgres, files) run in threads, never on the actor's ev
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor as Pool
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -24,17 +23,15 @@ from rgrid.domain.job import AttemptOrder, Ending, OutputFile
 from rgrid.domain.reasons import EndReason
 from rgrid.errors import Code, RGridError
 from rgrid.scheduling.events import AttemptEnded, AttemptProgressed, AttemptStarted
-from rgrid.store.ports import BlobStore, LogStore
 from rgrid_actors import artifacts
-from rgrid_actors.artifacts import Ids, InputError
-from rgrid_actors.containers.port import Containers, Exit, ImageUnavailableError, Usage
+from rgrid_actors.bench import Bench
+from rgrid_actors.containers.port import Exit, Usage
 from rgrid_actors.log_shipper import LogShipper
+from rgrid_actors.preparation import PreparationError, prepare
 from rgrid_actors.proof import Evidence, Stopper, facts, judge
-from rgrid_actors.reporter import Reporter
 from rgrid_actors.spool import Spool
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 N = TypeVar("N", int, float)
 
 #: An end the event stream did not tell of is found by looking this often.
@@ -42,38 +39,6 @@ LOOK_SECONDS = 2.0
 DISK_LOOK_SECONDS = 2.0
 #: How long the last log lines may take to reach the store before the end is reported without them.
 LOG_PATIENCE_SECONDS = 60.0
-
-
-class _PreparationError(Exception):
-    """Preparation ended the attempt, for this reason."""
-
-    def __init__(self, reason: EndReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every attempt of a node works with."""
-
-    containers: Containers
-    blobs: BlobStore
-    logs: LogStore
-    reporter: Reporter
-    ids: Ids
-    in_thread: "InThread"
-
-
-class InThread:
-    """Runs blocking calls in the executor's own pool of threads: the loop's default has six on two cores."""
-
-    def __init__(self, pool: Pool) -> None:
-        """Keep the pool."""
-        self._pool = pool
-
-    async def __call__(self, act: Callable[[], T]) -> T:
-        """Do it in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, act)
 
 
 class Attempt:
@@ -139,7 +104,7 @@ class Attempt:
         if ending is None:
             try:
                 ending = await self._live()
-            except _PreparationError as error:
+            except PreparationError as error:
                 ending = self._ending(error.reason, str(error))
             except asyncio.CancelledError:
                 raise
@@ -164,7 +129,7 @@ class Attempt:
                     await self._unless_stopped(self._prepare())
             except TimeoutError:
                 limit = self.spec.prepare_timeout.total_seconds()
-                raise _PreparationError(EndReason.IMAGE, f"preparation took longer than {limit:g} s") from None
+                raise PreparationError(EndReason.IMAGE, f"preparation took longer than {limit:g} s") from None
         assert self.container is not None
         container = self.container
         shipper = LogShipper(self._bench.containers, self._bench.logs, self.ref, container, self.spec.log_bytes)
@@ -190,45 +155,7 @@ class Attempt:
         return await self._conclude(found, started_at, ran, logged=logged)
 
     async def _prepare(self) -> None:
-        """Have image and files, side by side, and make the container."""
-        bench, spool = self._bench, self._spool
-        began = time.monotonic()
-        loop = asyncio.get_running_loop()
-
-        def tell(line: str) -> None:
-            loop.call_soon_threadsafe(self._progressed, "image", line)
-
-        deadline = time.monotonic() + self.spec.prepare_timeout.total_seconds()
-        image, laid_out = await asyncio.gather(
-            bench.in_thread(lambda: bench.containers.ensure_image(self.spec.image, tell, deadline=deadline)),
-            bench.in_thread(self._lay_out),
-            return_exceptions=True,
-        )
-        if isinstance(image, ImageUnavailableError):
-            raise _PreparationError(EndReason.IMAGE, str(image))
-        if isinstance(laid_out, InputError):
-            raise _PreparationError(EndReason.INPUT, str(laid_out))
-        if isinstance(laid_out, RGridError) and laid_out.code is Code.DISK_FULL:
-            raise _PreparationError(EndReason.DISK, str(laid_out))
-        for failed in (image, laid_out):
-            if isinstance(failed, BaseException):
-                raise failed
-        assert isinstance(image, str)
-        assert isinstance(laid_out, dict)
-        had_image = time.monotonic()
-        ids = bench.ids
-        self.container = await bench.in_thread(
-            lambda: bench.containers.create(
-                self.order, workspace=spool.workspace, uid=ids.uid, gid=ids.gid, image_id=image
-            )
-        )
-        timings = replace(spool.progress.timings, image=had_image - began)
-        await bench.in_thread(
-            lambda: spool.note(container=self.container, image_digest=image, laid_out=laid_out, timings=timings)
-        )
-
-    def _lay_out(self) -> artifacts.Snapshot:
-        return artifacts.lay_out(self._spool.workspace, self.spec.inputs, self._bench.blobs, self._bench.ids)
+        self.container = await prepare(self.order, self._spool, self._bench, partial(self._progressed, "image"))
 
     async def _start(self, container: str) -> None:
         began = time.monotonic()
@@ -237,7 +164,7 @@ class Attempt:
             await self._bench.in_thread(lambda: containers.start(container))
         except RGridError as error:
             if error.code is Code.IMAGE_UNAVAILABLE:  # the image has nothing that could run the script
-                raise _PreparationError(EndReason.IMAGE, error.message) from error
+                raise PreparationError(EndReason.IMAGE, error.message) from error
             raise
         started_at = datetime.now(UTC)
         timings = replace(spool.progress.timings, start=time.monotonic() - began)
@@ -390,7 +317,7 @@ class Attempt:
             if self._stop is not None or self._discarded:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                raise _PreparationError(EndReason.CANCELLED, "stopped on request before it started")
+                raise PreparationError(EndReason.CANCELLED, "stopped on request before it started")
         task.result()
 
     def _progressed(self, phase: str, detail: str) -> None:

@@ -22,7 +22,8 @@ from rgrid.domain.resources import Resources
 from rgrid.errors import RGridError
 from rgrid.store.ports import BlobStore, LogStore
 from rgrid_actors.artifacts import Ids
-from rgrid_actors.attempt import Attempt, Bench, InThread
+from rgrid_actors.attempt import Attempt
+from rgrid_actors.bench import Bench, InThread
 from rgrid_actors.containers.port import Containers, EngineEvent
 from rgrid_actors.reporter import Reporter, SchedulerLink
 from rgrid_actors.spool import Spools
