@@ -79,6 +79,9 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (_S.STOPPING, _E.SUCCEEDED): _S.SUCCEEDED,
         (_S.STOPPING, _E.FAILED): _S.FAILED,
         (_S.STOPPING, _E.CANCELLED): _S.CANCELLED,
+        # A stop may be reported to a scheduler that has not read of it; the executor knows what it did.
+        (_S.ASSIGNED, _E.CANCELLED): _S.CANCELLED,
+        (_S.RUNNING, _E.CANCELLED): _S.CANCELLED,
     }
 )
 

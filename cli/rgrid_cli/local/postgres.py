@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rgrid.errors import Code, RGridError
+from rgrid_cli.local.processes import await_end
 
 SYSTEM_USER = "rgrid-postgres"
 SYSTEM_FOLDER = Path("/var/lib/rgrid")
@@ -189,9 +190,7 @@ class EmbeddedPostgres:
             return  # the number belongs to somebody else by now; Postgres removes the stale file itself
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + STOP_SECONDS
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        await_end(pid, STOP_SECONDS)
 
     def _run(self, words: list[str], account: pwd.struct_passwd | None) -> None:
         done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=False, **_as(account))

@@ -11,7 +11,7 @@ import getpass
 import json
 import logging
 import os
-import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,15 +21,14 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from rgrid import __version__
 from rgrid.errors import Code, RGridError
-from rgrid.home import GridFile, read_grid, write_grid, write_private
+from rgrid.home import GridFile, read_grid, write_grid
 from rgrid.settings import Settings, settings
-from rgrid_cli.local import ports
+from rgrid_cli.local.plan import Plan, host_name, make_plan
 from rgrid_cli.local.postgres import EmbeddedPostgres
 from rgrid_cli.local.processes import Child, end_tree, last_words, record, recorded
 from rgrid_cli.local.ray_head import RayHead
@@ -37,7 +36,6 @@ from rgrid_cli.local.ray_head import RayHead
 log = logging.getLogger("rgrid.supervisor")
 
 LOCK_FILE = "supervisor.lock"
-PLAN_FILE = "local.json"
 PROCESSES_FILE = "processes.json"
 GATEWAY_SECONDS = 30.0
 BOOT_SECONDS = 90.0
@@ -46,18 +44,6 @@ WATCH_SECONDS = 1.0
 SCHEDULER_SILENT_SECONDS = 15.0
 STOP_SECONDS = 6.0
 Tell = Callable[[dict[str, object]], None]
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a home keeps from one start to the next: a grid's ports and secrets do not change under its clients."""
-
-    postgres_port: int
-    postgres_password: str
-    api_key: str
-    ray_port: int
-    dashboard_port: int
-    gateway_port: int
 
 
 class Supervisor:
@@ -97,8 +83,11 @@ class Supervisor:
     # -- up -----------------------------------------------------------------------------------------------------------
 
     def _bring_up(self) -> None:
-        plan = self._plan()
-        self._node = self._settings.node_name or _host_name()
+        plan, as_it_was = make_plan(self._settings)
+        self._plan = plan
+        self._node = self._settings.node_name or host_name()
+        if not as_it_was:
+            shutil.rmtree(self._home / "gcs", ignore_errors=True)  # its actors know the old ports
         with ThreadPoolExecutor(2) as pool:
             ray = pool.submit(self._start_ray, plan)
             try:
@@ -192,7 +181,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         """See that everything lives; what died is started again, and a boot puts the actors back."""
-        plan = self._plan()
+        plan = self._plan
         try:
             if self._postgres is not None and self._postgres.pid is None:
                 log.warning("Postgres died; starting it again")
@@ -252,38 +241,13 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """End what a supervisor that was killed left running. Job containers run on and are adopted."""
-        for name, pid in sorted(recorded(self._home / PROCESSES_FILE).items()):
-            if name not in {"supervisor", "postgres"}:  # Postgres ends its own orphan, kindly
-                log.warning("ending %s (pid %d), which an earlier supervisor left behind", name, pid)
-                end_tree(pid, STOP_SECONDS)
+        left = recorded(self._home / PROCESSES_FILE)
+        for name in ("gateway", "ray", "postgres"):  # in the order of taking down
+            if name in left:
+                log.warning("ending %s (pid %d), which an earlier supervisor left behind", name, left[name])
+                end_tree(left[name], STOP_SECONDS)
 
     # -- parts --------------------------------------------------------------------------------------------------------
-
-    def _plan(self) -> Plan:
-        """Return the home's plan; ports that somebody else took meanwhile are found anew, before anything runs."""
-        path = self._home / PLAN_FILE
-        with suppress(OSError, ValueError, TypeError):
-            plan = Plan(**json.loads(path.read_text()))
-            running = self._gateway is not None or self._ray is not None or self._postgres is not None
-            if running or self._still_good(plan):
-                return plan
-        found = ports.free_ports(4)
-        gateway = self._settings.port or found[3]
-        plan = Plan(found[0], secrets.token_urlsafe(24), f"rg_{secrets.token_urlsafe(32)}", found[1], found[2], gateway)
-        with suppress(OSError, ValueError, KeyError):  # secrets stay: the database was made with them
-            old = json.loads(path.read_text())
-            plan.postgres_password, plan.api_key = old["postgres_password"], old["api_key"]
-        if self._settings.port:
-            ports.demand(self._settings.port, self._settings.host)
-        write_private(path, json.dumps({name: getattr(plan, name) for name in Plan.__slots__}))
-        RayHead(self._home, node="", port=0, dashboard_port=0, cpus=None).forget()  # its actors know the old ports
-        return plan
-
-    def _still_good(self, plan: Plan) -> bool:
-        if self._settings.port and plan.gateway_port != self._settings.port:
-            return False
-        on_host = ports.is_free(plan.gateway_port, self._settings.host)
-        return on_host and all(map(ports.is_free, (plan.ray_port, plan.dashboard_port)))
 
     def _write_down(self, plan: Plan) -> None:
         from rgrid.store.engine import make_engine
@@ -362,12 +326,6 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid())
-
-
-def _host_name() -> str:
-    """Return this machine's name as a Ray label may hold it."""
-    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in os.uname().nodename).strip("-_.")
-    return name[:60] or "local"
 
 
 def main() -> int:
