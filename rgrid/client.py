@@ -70,6 +70,10 @@ class Client:
             raise RGridError(Code.GRID_NOT_CONFIGURED)
         return cls(*where)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     def submit(self, submission: Submission, idempotency_key: str | None = None) -> JobView:

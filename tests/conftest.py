@@ -68,6 +68,16 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """Give a test a migrated database of its own."""
+    yield from _database(postgres_url, template)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """Give a module a migrated database of its own, where starting what uses it takes long."""
+    yield from _database(postgres_url, template)
+
+
+def _database(postgres_url: str, template: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _named(postgres_url, name)

@@ -1,4 +1,4 @@
-"""Bounds on what is sent: a request's body may be announced too large, or simply never end."""
+"""Bounds on what is sent: a body may be announced too large, or simply never end; a path may hold what nobody means."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,10 @@ class BodyBound:
         """Count what comes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no name here has one, and Postgres takes none
+            nul = RGridError(Code.SUBMISSION_INVALID, "there is a NUL character in the request's path")
+            await problem(nul)(scope, receive, send)
             return
         upload = scope["method"] == "PUT" and scope["path"].startswith(self._upload_prefix)
         limit = self._upload_limit if upload else self._limit
