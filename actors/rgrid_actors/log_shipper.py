@@ -74,7 +74,11 @@ class LogShipper:
                     for entry in self._containers.logs(self._container, cursor=cursor):
                         cursor = entry.cursor
                         self._put(entry)
+                    # A following may end before the log does; once the container has ended a plain look has the rest.
                     if self._containers.inspect(self._container) is not None:
+                        for entry in self._containers.logs(self._container, cursor=cursor, follow=False):
+                            cursor = entry.cursor
+                            self._put(entry)
                         return
                 except Exception as error:  # noqa: BLE001  # engine away, or the container removed under us
                     log.info("log of %s broke off, going on after %r: %s", self._ref.job, cursor, error)

@@ -18,16 +18,20 @@ REF = AttemptRef(JobId("j1"), 1, Lease("1.1"))
 class Engine:
     """Gives entries, breaking off where told to."""
 
-    def __init__(self, entries: Sequence[LogEntry], breaks: Sequence[int] = ()) -> None:
-        self.entries, self.breaks, self.asked = entries, list(breaks), []
+    def __init__(self, entries: Sequence[LogEntry], breaks: Sequence[int] = (), ends_early: int = -1) -> None:
+        self.entries, self.breaks, self.ends_early = entries, list(breaks), ends_early
+        self.asked: list[str] = []
 
-    def logs(self, _container: str, *, cursor: str) -> Iterator[LogEntry]:
-        self.asked.append(cursor)
+    def logs(self, _container: str, *, cursor: str, follow: bool = True) -> Iterator[LogEntry]:
+        if follow:
+            self.asked.append(cursor)
         at = next((i + 1 for i, e in enumerate(self.entries) if e.cursor == cursor), 0)
         stop = self.breaks.pop(0) if self.breaks else None
         for i, entry in enumerate(self.entries[at:], at):
-            if i == stop:
+            if i == stop and follow:
                 raise RGridError(Code.DOCKER_UNREACHABLE, "broke off")
+            if i == self.ends_early and follow:
+                return
             yield entry
 
     def inspect(self, _container: str) -> Exit:
@@ -79,6 +83,13 @@ def test_an_engine_that_breaks_off_is_read_on() -> None:
     ship(engine, logs)
     assert stored(logs, "stdout") == wanted(entries, "stdout")
     assert engine.asked == ["", "t29", "t59"]
+
+
+def test_a_following_that_ends_early_is_completed() -> None:
+    entries, logs = lines(100), MemoryLogs()
+    ship(Engine(entries, ends_early=50), logs)
+    assert stored(logs, "stdout") == wanted(entries, "stdout")
+    assert stored(logs, "stderr") == wanted(entries, "stderr")
 
 
 def test_a_new_executor_goes_on_where_the_old_one_stored() -> None:

@@ -113,13 +113,13 @@ class DockerContainers:
         files = self._cgroups[container]
         return None if files is None else cgroup.read(files)
 
-    def logs(self, container: str, *, cursor: str) -> Iterator[LogEntry]:
-        """Follow what it writes, over a connection of its own that may be silent for ever."""
+    def logs(self, container: str, *, cursor: str, follow: bool = True) -> Iterator[LogEntry]:
+        """Read what it writes, over a connection of its own that may be silent for ever."""
         with _translated():
             client = self._connect(None)
             try:
                 wanted: dict[str, int | str] = {
-                    "follow": 1,
+                    "follow": int(follow),
                     "stdout": 1,
                     "stderr": 1,
                     "timestamps": 1,
@@ -167,6 +167,13 @@ class DockerContainers:
                         yield EngineEvent(event["Action"], event["Actor"]["ID"], ref, event["timeNano"] / 1e9)
             finally:
                 client.close()
+
+    def close(self) -> None:
+        """Close the connections that answer questions."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

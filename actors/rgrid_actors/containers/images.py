@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -55,14 +56,15 @@ class Images:
             name, tag = image, ""
         told = time.monotonic()
         try:
-            for line in self._puller().pull(name, tag=tag or None, stream=True, decode=True):
-                if "error" in line:
-                    raise ImageUnavailableError(_why(image, str(line["error"])))
-                if time.monotonic() > deadline:
-                    raise ImageUnavailableError(f"image {image!r} could not be pulled within the preparation's limit")
-                if time.monotonic() - told >= PROGRESS_SECONDS:
-                    told = time.monotonic()
-                    progress(f"pulling image {image}: {line.get('status', '')} {line.get('progress', '')}".rstrip())
+            with closing(self._puller()) as client:
+                for line in client.pull(name, tag=tag or None, stream=True, decode=True):
+                    if "error" in line:
+                        raise ImageUnavailableError(_why(image, str(line["error"])))
+                    if time.monotonic() > deadline:
+                        raise ImageUnavailableError(f"image {image!r} could not be pulled within its time limit")
+                    if time.monotonic() - told >= PROGRESS_SECONDS:
+                        told = time.monotonic()
+                        progress(f"pulling image {image}: {line.get('status', '')} {line.get('progress', '')}".rstrip())
         except APIError as error:
             raise ImageUnavailableError(_why(image, str(error.explanation or error))) from error
         except DockerException as error:

@@ -100,8 +100,11 @@ class Containers(Protocol):
         """Return its figures in well under a millisecond, or None when they cannot be had here."""
         ...
 
-    def logs(self, container: str, *, cursor: str) -> Iterator[LogEntry]:
-        """Give what it writes, from behind `cursor` on, until it has ended."""
+    def logs(self, container: str, *, cursor: str, follow: bool = True) -> Iterator[LogEntry]:
+        """Give what it wrote, from behind `cursor` on; with `follow`, also what it writes until it has ended.
+
+        An engine may end a following early: only a look without `follow` at a container that has ended gives all.
+        """
         ...
 
     def find(self) -> list[Found]:

@@ -16,6 +16,8 @@ WORKSPACE = "/workspace"
 TMP_SHARE = 4
 TMP_MAX_BYTES = 1024**3
 _MIB = 1024**2
+#: The engine's JSON makes a line of 30 characters about four times as long.
+LOG_OVERHEAD = 4
 
 LABEL_GRID = "rgrid.grid"
 LABEL_NODE = "rgrid.node"
@@ -73,8 +75,9 @@ def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
     spec = order.spec
     memory = spec.resources.memory_bytes
     tmp_bytes = min(memory // TMP_SHARE, TMP_MAX_BYTES)
-    # JSON around each line can double it; two files, so that the newest half survives a rotation.
-    log_mib = max(1, spec.log_bytes // _MIB)
+    # An engine that rotates while it is followed skips what it should not: what we keep has room in the first file,
+    # with the JSON that the engine puts around each line.
+    log_mib = max(16, LOG_OVERHEAD * spec.log_bytes // _MIB)
     config: dict[str, Any] = {
         "mem_limit": memory,
         "memswap_limit": memory,
@@ -88,7 +91,7 @@ def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
         "network_mode": place.network if spec.network else "none",
         # An init as first process: signals reach a script that has no handler, and orphans are reaped.
         "init": True,
-        "log_config": {"Type": "json-file", "Config": {"max-size": f"{log_mib}m", "max-file": "3"}},
+        "log_config": {"Type": "json-file", "Config": {"max-size": f"{log_mib}m", "max-file": "2"}},
         # A crash leaves no core file in the workspace. Other limits stay the engine's: not every host may raise them.
         "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
     }
