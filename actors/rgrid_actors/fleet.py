@@ -44,7 +44,7 @@ class RayFleet:
 
     def stop(self, node: NodeName, ref: AttemptRef, *, now: bool) -> None:
         """Send an order to stop an attempt."""
-        self._send(node, "stop_attempt", ref, now)
+        self._send(node, "stop_attempt", ref, now=now)
 
     def discard(self, node: NodeName, ref: AttemptRef) -> None:
         """Send an order to forget an attempt."""
@@ -55,18 +55,18 @@ class RayFleet:
 
         return make_executor(self._config, name, node)
 
-    def _send(self, node: NodeName, method: str, *args: object) -> None:
-        task = asyncio.create_task(self._call(node, method, *args))
+    def _send(self, node: NodeName, method: str, *args: object, **words: object) -> None:
+        task = asyncio.create_task(self._call(node, method, *args, **words))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _call(self, node: NodeName, method: str, *args: object) -> None:
+    async def _call(self, node: NodeName, method: str, *args: object, **words: object) -> None:
         handle = self._executors.get(node)
         if handle is None:
             return  # it registers once it is there, and is sent what it should hold
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                await getattr(handle, method).remote(*args)
+                await getattr(handle, method).remote(*args, **words)
         except Exception as error:  # noqa: BLE001  # the executor registers anew, and the order is sent again
             log.warning("%s did not reach node %s: %s", method, node, error)
 
