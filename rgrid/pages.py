@@ -1,4 +1,4 @@
-"""The pages of the documentation that are made from tables: life cycle, errors, settings. A test holds them to the code."""
+"""The pages of the documentation that are made from tables. A test holds them to the code."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,8 +23,8 @@ def lifecycle_page() -> str:
             "```mermaid",
             diagram(),
             "```\n",
-            "*Why* it ended. `charged` endings are tried again as often as the submission allows (`--retries`), `free` ones",
-            "are the grid's own losses and are tried again without being counted.\n",
+            "*Why* it ended. `charged` endings are tried again as often as the submission allows (`--retries`),",
+            "`free` ones are the grid's own losses and are tried again without being counted.\n",
             "| reason | meaning | state | tried again |",
             "| --- | --- | --- | --- |",
             *rows,
@@ -36,7 +36,7 @@ def lifecycle_page() -> str:
 def errors_page() -> str:
     """List every error with its status, exit code and hint."""
     rows = [
-        f"| `{code}` | {entry.meaning} | {entry.hint.replace('|', chr(92) + '|')} | {entry.status} | {entry.exit_code} |"
+        f"| `{code}` | {entry.meaning} | {entry.hint} | {entry.status} | {entry.exit_code} |"
         for code, entry in CATALOGUE.items()
     ]
     return "\n".join(
@@ -48,8 +48,8 @@ def errors_page() -> str:
             "| --- | --- | --- | --- | --- |",
             *rows,
             "",
-            "`rgrid run` and `rgrid wait` exit with the script's own exit code; with 124 when its time limit passed, 137 when",
-            "it ran out of memory, 130 when it was cancelled, 125 for every other ending that is not the script's own.",
+            "`rgrid run` and `rgrid wait` exit with the script's own exit code; with 124 when its time limit passed,",
+            "137 when it ran out of memory, 130 when it was cancelled, 125 for every ending that is not the script's own.",
             "",
         ]
     )
