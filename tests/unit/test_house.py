@@ -33,3 +33,17 @@ def test_every_module_says_what_it_is_for() -> None:
     for name in TRACKED:
         if name.endswith(".py") and (ROOT / name).is_file():
             assert ast.get_docstring(ast.parse((ROOT / name).read_text())), name
+
+
+def test_the_cluster_file_is_one_ray_takes() -> None:
+    import json
+    from importlib.util import find_spec
+
+    import jsonschema
+    import yaml
+
+    spec = find_spec("ray")
+    assert spec is not None
+    assert spec.origin is not None
+    schema = json.loads((Path(spec.origin).parent / "autoscaler/ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((ROOT / "cluster.yaml").read_text()), schema)
