@@ -1,4 +1,4 @@
-"""The same hello by `docker run` and by `rgrid run`, in turn, so that noise falls on both alike: medians and their ratio.
+"""The same hello by `docker run` and by `rgrid run`, in turn, so that noise falls on both alike.
 
 `docker run` gets the sandbox a job gets. Both are whole processes, timed from outside, output read to its end.
 """

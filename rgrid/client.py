@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-#: How long a gateway that is away is tried again before the command gives up.
-PATIENCE_SECONDS = 30.0
+#: How long a gateway that is away is tried again before a command gives up: its supervisor restarts it in a few.
+PATIENCE_SECONDS = 8.0
+#: Whoever follows a job has waited already, and has more to lose.
+FOLLOW_PATIENCE_SECONDS = 60.0
 #: A follower hears something at least every 15 s; silence for longer means that the line is dead.
 FOLLOW_SILENCE_SECONDS = 45.0
 _UNAVAILABLE = 503
@@ -143,7 +145,7 @@ class Client:
                 if error.code not in _PASSING:
                     raise
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > self._patience:
+                if time.monotonic() - away_since > FOLLOW_PATIENCE_SECONDS:
                     raise
             time.sleep(0.3)
 

@@ -4,8 +4,11 @@ On a terminal, Ctrl-C asks whether to cancel the job or to leave it running (det
 nobody can be asked, the first one cancels and a second one detaches.
 """
 
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from rgrid.client import Client
@@ -30,11 +33,13 @@ def follow(client: Client, job: JobView, *, streams_to_stderr: bool = False, log
     attempt, seq = 0, 0
     while True:
         try:
-            for line in client.follow(job.id, attempt, seq):
-                _show(line, progress, streams_to_stderr=streams_to_stderr, logs=logs)
-                if line.chunk is not None:
-                    attempt, seq = line.chunk.attempt, line.chunk.seq
-            return client.job(job.id)
+            with _Interrupts() as interrupts:
+                for line in client.follow(job.id, attempt, seq):
+                    with interrupts.held():
+                        _show(line, progress, streams_to_stderr=streams_to_stderr, logs=logs)
+                        if line.chunk is not None:
+                            attempt, seq = line.chunk.attempt, line.chunk.seq
+                return client.job(job.id)
         except KeyboardInterrupt:
             progress.stop()
             if asked or not _wants_cancel(job.id):
@@ -72,6 +77,35 @@ def _wants_cancel(job: str) -> bool:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return False
+
+
+class _Interrupts:
+    """Keeps Ctrl-C from falling between writing a piece and noting that it was written: it would be written twice."""
+
+    def __init__(self) -> None:
+        self._held = self._came = False
+        self._before = signal.getsignal(signal.SIGINT)
+
+    def __enter__(self) -> "_Interrupts":
+        signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let what is done in here be done whole."""
+        self._held = True
+        yield
+        self._held = False
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_: object) -> None:
+        if not self._held:
+            raise KeyboardInterrupt
+        self._came = True
 
 
 class _Progress:

@@ -64,7 +64,7 @@ def test_a_process_is_killed_while_a_job_runs(
     rest, err = following.communicate(timeout=90)
     assert following.returncode == 0, err
     assert "n 0\n" + rest == COUNTED, "the follower missed nothing and saw nothing twice"
-    one_attempt(grid, "last")
+    one_attempt(grid, grid.json("show", "last")["id"])
     eventually(lambda: all(grid.pid(name) not in {None, pids[name]} for name in names), 30, 0.5)
 
 
