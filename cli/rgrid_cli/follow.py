@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Self
 
 from rgrid.client import Client
 from rgrid.domain.lifecycle import State
@@ -86,7 +86,7 @@ class _Interrupts:
         self._held = self._came = False
         self._before = signal.getsignal(signal.SIGINT)
 
-    def __enter__(self) -> "_Interrupts":
+    def __enter__(self) -> Self:
         signal.signal(signal.SIGINT, self._interrupt)
         return self
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +134,23 @@ def test_a_wrong_database_password(grid: Grid) -> None:
     assert lines(grid("db", "current", env={"RGRID_DATABASE_URL": url})) == (125, "error[database-refused]", 2)
 
 
+def test_ray_of_another_version_is_refused(grid: Grid) -> None:
+    """A driver that says it has another version, against the real cluster."""
+    from rgrid.home import read_grid
+
+    local = read_grid(grid.home)
+    assert local is not None
+    boot = f"import sys; sys.argv = ['boot', '--ray-address', '{local.ray_address}']"
+    lie = "import ray; ray.__version__ = '2.59.0'; from rgrid_actors.boot import main; raise SystemExit(main())"
+    env = {**grid.env, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": local.ray_token_file}
+    words = [sys.executable, "-c", f"{boot}; {lie}"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125, done.stderr
+    assert "error[ray-version]" in done.stderr
+    assert "2.59.0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def other() -> Iterator[Grid]:
     """A second home; whatever was started in it is gone after the test."""
@@ -155,9 +173,10 @@ def test_a_taken_port_names_who_has_it(other: Grid) -> None:
 
 def test_two_grids_on_one_machine_and_a_supervisor_killed(grid: Grid, other: Grid) -> None:
     """A second grid beside the first: nothing is shared, nothing confused; and it comes back after the worst."""
-    assert other("up").returncode == 0
-    assert other.json("list") == []
-    assert other("run", HELLO, cwd=ROOT).returncode == 0
+    first = other("run", HELLO, cwd=ROOT)
+    assert first.returncode == 0, first.stderr
+    assert "No grid is configured: bringing one up" in first.stderr
+    assert first.stdout == "0 lines on stdin\n"
     theirs, ours = other.json("status"), grid.json("status")
     assert theirs["grid"] != ours["grid"]
     assert not set(theirs["pids"].values()) & set(ours["pids"].values())
