@@ -49,7 +49,7 @@ def errors_page() -> str:
             *rows,
             "",
             "`rgrid run` and `rgrid wait` exit with the script's own exit code; with 124 when its time limit passed,",
-            "137 when it ran out of memory, 130 when it was cancelled, 125 for every ending that is not the script's own.",
+            "137 when it ran out of memory, 130 when it was cancelled, 125 for what is not the script's own doing.",
             "",
         ]
     )

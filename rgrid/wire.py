@@ -79,9 +79,9 @@ class Submission(_Wire):
     script: WorkspacePath
     args: list[Text] = Field(default_factory=list, max_length=10_000)
     inputs: list[FileEntry] = Field(default_factory=list)
-    name: Annotated[str | None, Field(max_length=200)] = None
-    runtime: str | None = None
-    image: Annotated[str | None, Field(max_length=500)] = None
+    name: Annotated[Text | None, Field(max_length=200)] = None
+    runtime: Text | None = None
+    image: Annotated[Text | None, Field(max_length=500)] = None
     cpu_millis: int = Field(1000, gt=0)
     memory_bytes: int = Field(512 * 1024**2, gt=0)
     timeout_seconds: float = Field(300, gt=0)
@@ -222,7 +222,7 @@ class KeyCreate(_Wire):
 
     owner: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$")]
     role: Literal["user", "admin"] = "user"
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[Text, Field(max_length=200)] = ""
 
 
 class KeyView(_View):

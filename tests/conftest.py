@@ -141,6 +141,12 @@ class Grid:
 
 
 @pytest.fixture(scope="session")
+def grid_in() -> type[Grid]:
+    """Give a test that brings grids up and down itself the means to speak to them."""
+    return Grid
+
+
+@pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     """Bring one real grid up for the whole session."""
     import tempfile

@@ -4,20 +4,18 @@ What a script left behind is hostile until shown otherwise: links are never foll
 a file that changes while it is read is caught by its digest.
 """
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rgrid.domain.ids import Digest, Owner
+from rgrid.domain.ids import Owner
 from rgrid.domain.job import InputFile, OutputFile
 from rgrid.errors import Code, RGridError
 from rgrid.store.ports import BlobStore
 from rgrid.wire import check_path
 
-_PIECE = 1024 * 1024
 #: Folders a runtime fills with what nobody asked for.
 NOT_OUTPUTS = frozenset({"__pycache__", ".cache", ".npm", ".config", ".local"})
 Snapshot = dict[str, tuple[int, int]]
@@ -70,10 +68,9 @@ def collect(workspace: Path, before: Snapshot, blobs: BlobStore, owner: Owner, l
         total += status.st_size
         if total > limit:
             raise RGridError(Code.DISK_FULL, f"the outputs hold more than the {limit} bytes the job may use")
-        digest = _digest(Path(entry.path))
-        if blobs.missing([digest], owner=owner):
-            blobs.put(digest, _pieces(Path(entry.path)), owner=owner, limit=limit)
-        found.append(OutputFile(path, digest, status.st_size, bool(status.st_mode & stat.S_IXUSR)))
+        # The container is stopped, but its links are still there: the store never follows one.
+        digest, size = blobs.store_output(Path(entry.path), owner=owner)
+        found.append(OutputFile(path, digest, size, bool(status.st_mode & stat.S_IXUSR)))
     return tuple(found)
 
 
@@ -135,18 +132,3 @@ def _write(path: Path, file: InputFile, blobs: BlobStore) -> None:
 def _give(path: Path, ids: Ids) -> None:
     if os.geteuid() == 0:
         os.chown(path, ids.uid, ids.gid, follow_symlinks=False)
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    # The container is stopped, but its links are still there: never follow one.
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(handle, "rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-
-
-def _digest(path: Path) -> Digest:
-    digest = hashlib.sha256()
-    for piece in _pieces(path):
-        digest.update(piece)
-    return Digest(digest.hexdigest())

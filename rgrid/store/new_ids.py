@@ -6,6 +6,8 @@ import time
 from rgrid.domain.ids import JobId
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that looks like something else
+#: The characters an id can have.
+ALPHABET = frozenset(_ALPHABET)
 _TIME, _RANDOM = 9, 7
 
 

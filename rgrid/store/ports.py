@@ -7,7 +7,8 @@ The implementations are in `postgres` modules beside this one; they block, and a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import IO, Literal, Protocol
 
 from rgrid.domain.ids import Digest, JobId, NodeName, Owner
 from rgrid.domain.job import AttemptOrder, AttemptRef, JobSpec
@@ -63,6 +64,10 @@ class BlobStore(Protocol):
 
     def put(self, digest: Digest, pieces: Iterable[bytes], *, owner: Owner, limit: int) -> int:
         """Store the bytes and return their number; raises `digest-mismatch`, `input-too-large`."""
+        ...
+
+    def store_output(self, source: Path | IO[bytes], *, owner: Owner) -> tuple[Digest, int]:
+        """Store a file that is here already, never through a link, unless its bytes are there; raises as `put` does."""
         ...
 
     def open(self, digest: Digest) -> Iterator[bytes]:

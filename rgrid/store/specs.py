@@ -1,7 +1,11 @@
-"""`JobSpec` as it is kept in the jobs table: JSON without the inputs, which have rows of their own."""
+"""`JobSpec` as it is kept in the jobs table: JSON without the inputs, which have rows of their own.
+
+Durations are kept as seconds, so that SQL and people can read them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,7 +18,9 @@ _SPEC = TypeAdapter(JobSpec)
 def spec_to_json(spec: JobSpec) -> dict[str, Any]:
     """Return a spec as plain JSON values."""
     found: dict[str, Any] = _SPEC.dump_python(replace(spec, inputs=()), mode="json")
-    return found
+    del found["inputs"]
+    durations = {name: value for name in found if isinstance(value := getattr(spec, name), timedelta)}
+    return found | {name: value.total_seconds() for name, value in durations.items()}
 
 
 def spec_from_json(value: dict[str, Any], inputs: Sequence[InputFile] = ()) -> JobSpec:

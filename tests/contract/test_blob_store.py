@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,24 @@ def test_many_at_once_are_one(blobs: BlobStore) -> None:
         sizes = list(pool.map(lambda _: blobs.put(digest(data), [data], owner=ME, limit=LIMIT), range(8)))
     assert sizes == [len(data)] * 8
     assert b"".join(blobs.open(digest(data))) == data
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * 1024**2 + 3])
+def test_a_file_is_stored_as_it_is(blobs: BlobStore, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "out.bin"
+    path.write_bytes(bytes(i % 251 for i in range(size)))
+    for _ in range(2):
+        assert blobs.store_output(path, owner=ME) == (digest(path.read_bytes()), size)
+    with path.open("rb") as file:
+        file.read(1)
+        assert blobs.store_output(file, owner=YOU) == (digest(path.read_bytes()), size)
+    assert b"".join(blobs.open(digest(path.read_bytes()))) == path.read_bytes()
+    assert blobs.size(digest(path.read_bytes()), owner=YOU) == size
+
+
+def test_a_link_is_never_followed(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "out.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        blobs.store_output(tmp_path / "out.txt", owner=ME)
+    assert blobs.missing([digest(b"secret")], owner=ME) == {digest(b"secret")}

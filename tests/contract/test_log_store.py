@@ -4,7 +4,7 @@ import pytest
 
 from rgrid.domain.ids import JobId
 from rgrid.store.memory import MemoryLogs
-from rgrid.store.ports import LogPiece, LogStore, LogTail
+from rgrid.store.ports import LogPiece, LogStore, LogTail, Stream
 
 JOB = JobId("j1")
 
@@ -78,3 +78,34 @@ def test_the_tail_says_where_to_go_on(logs: LogStore) -> None:
     assert logs.tail(JOB, 1) == LogTail()
     fill(logs)
     assert logs.tail(JOB, 1) == LogTail(3, 10, 5, "t3")
+
+
+def test_two_streams_stay_apart_however_many_pieces(logs: LogStore) -> None:
+    ends: dict[Stream, int] = {"stdout": 0, "stderr": 0}
+    whole: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
+    pieces: list[LogPiece] = []
+    for seq in range(1, 1201):  # more than one page of rows
+        stream: Stream = "stderr" if seq % 3 == 0 else "stdout"
+        data = b"%d\n" % seq
+        pieces.append(LogPiece(stream, data, f"t{seq}", 1, seq, ends[stream]))
+        ends[stream] += len(data)
+        whole[stream] += data
+    for at in range(0, len(pieces), 100):
+        logs.append(JOB, 1, pieces[at : at + 100])
+    seen: list[LogPiece] = []
+    while more := logs.since(JOB, attempt=1, seq=seen[-1].seq if seen else 0, limit_bytes=700):
+        assert sum(len(piece.data) for piece in more) <= 700
+        seen += more
+    assert seen == pieces
+    for stream, data in whole.items():
+        for offset in (0, 1, 1777, len(data) - 1):
+            found = logs.read(JOB, attempt=1, stream=stream, offset=offset, limit_bytes=333)
+            assert found == data[offset : offset + 333]
+    assert logs.tail(JOB, 1) == LogTail(1200, ends["stdout"], ends["stderr"], "t1200")
+
+
+def test_attempts_stay_apart(logs: LogStore) -> None:
+    fill(logs)
+    assert logs.tail(JOB, 2) == LogTail()
+    assert logs.since(JOB, attempt=2, seq=0, limit_bytes=1000) == []
+    assert logs.read(JOB, attempt=2, stream="stdout", offset=0, limit_bytes=1000) == b""

@@ -6,44 +6,50 @@ started; so whoever comes after a crash of its own ends exactly those, and job c
 Told by lines of JSON on stdout how it comes along (`{"step": ...}`, then `{"ready": true}` or `{"failed": ...}`).
 """
 
-import fcntl
 import getpass
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-from typing import TextIO
+from typing import Literal
 
 from rgrid import __version__
 from rgrid.errors import Code, RGridError
 from rgrid.home import GridFile, read_grid, write_grid
 from rgrid.settings import Settings, settings
+from rgrid_cli.local.gateway import STOP_SECONDS, GatewayProcess
+from rgrid_cli.local.lock import PROCESSES_FILE, take_lock
 from rgrid_cli.local.plan import Plan, host_name, make_plan
 from rgrid_cli.local.postgres import EmbeddedPostgres
-from rgrid_cli.local.processes import Child, end_tree, last_words, record, recorded
-from rgrid_cli.local.ray_head import RayHead
+from rgrid_cli.local.processes import end_recorded, last_words, record
+from rgrid_cli.local.ray_head import RayHead, forget
 
 log = logging.getLogger("rgrid.supervisor")
 
-LOCK_FILE = "supervisor.lock"
-PROCESSES_FILE = "processes.json"
-GATEWAY_SECONDS = 30.0
-BOOT_SECONDS = 90.0
-WATCH_SECONDS = 1.0
+BOOT_SECONDS = 120.0
+WATCH_SECONDS = 0.5
 #: A scheduler that has not been heard for so long is booted again; Ray restarts one that died within a second or two.
 SCHEDULER_SILENT_SECONDS = 15.0
-STOP_SECONDS = 6.0
+#: So many boots in a row may fail before a Ray head of ours is taken to remember nonsense, and begins afresh.
+FAILED_BOOTS = 2
+#: A part that keeps dying is started again at once, then after 1, 3, 7 … seconds, counted over so long a time.
+DEATHS_COUNT_SECONDS = 120.0
+LONGEST_PAUSE_SECONDS = 30.0
+#: What a shell may hold for another Ray (`rgrid env` of another grid, say). Each of these would win over our own.
+_FOREIGN_RAY = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 Tell = Callable[[dict[str, object]], None]
+
+
+class _StopAskedError(Exception):
+    """Somebody asked for the end while the grid was coming up."""
 
 
 class Supervisor:
@@ -55,22 +61,27 @@ class Supervisor:
         self._stopping = threading.Event()
         self._postgres: EmbeddedPostgres | None = None
         self._ray: RayHead | None = None
-        self._gateway: Child | None = None
+        self._gateway: GatewayProcess | None = None
         self._database_url = ""
         self._booting: subprocess.Popen[bytes] | None = None
-        self._next_boot = 0.0
+        self._failed_boots = 0
+        self._next_look = 0.0
+        self._deaths: dict[str, list[float]] = defaultdict(list)
+        self._recording = threading.Lock()
 
     def run(self) -> None:
         """Bring the grid up, keep it up until asked to stop, take it down."""
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = _lock(self._home)
+        lock = take_lock(self._home)
         try:
-            self._end_leftovers()
+            self._clear_up()
             try:
                 self._bring_up()
                 self._tell({"ready": True})
                 while not self._stopping.wait(WATCH_SECONDS):
                     self._watch()
+            except _StopAskedError:
+                self._tell({"failed": "it was taken down while it came up", "code": Code.GRID_START_FAILED, "hint": ""})
             finally:
                 self._take_down()
         finally:
@@ -87,21 +98,33 @@ class Supervisor:
         self._plan = plan
         self._node = self._settings.node_name or host_name()
         if not as_it_was:
-            shutil.rmtree(self._home / "gcs", ignore_errors=True)  # its actors know the old ports
-        with ThreadPoolExecutor(2) as pool:
-            ray = pool.submit(self._start_ray, plan)
+            forget(self._home)  # Ray's actors know the old ports
+        if self._settings.ray_address is None:
+            for name in _FOREIGN_RAY:
+                os.environ.pop(name, None)
+            self._ray = RayHead(
+                self._home, node=self._node, port=plan.ray_port, dashboard_port=plan.dashboard_port, cpus=self._cpus
+            )
+        with ThreadPoolExecutor(1) as pool:
+            ray = pool.submit(self._start_ray)
             try:
                 self._start_postgres(plan)
-                self._start_gateway(plan)
-            finally:
-                ray.result()
-        self._write_down(plan)
+                self._start_gateway("ready")
+            except BaseException:
+                if self._ray is not None:
+                    self._ray.stop()  # it is not waited for: what failed is to be told now
+                with suppress(RGridError):
+                    ray.result()
+                raise
+            ray.result()
         began = time.monotonic()
         self._boot()
         self._step("scheduler and executor", began)
+        self._write_down()
 
     def _start_postgres(self, plan: Plan) -> None:
         from rgrid.store.engine import make_engine
+        from rgrid.store.grid import grid_id
         from rgrid.store.keys import PostgresKeys
         from rgrid.store.schema import upgrade
 
@@ -115,58 +138,46 @@ class Supervisor:
         upgrade(self._database_url)
         engine = make_engine(self._database_url)
         PostgresKeys(engine).ensure(plan.api_key, _user(), "admin", "local grid")
+        self._grid = grid_id(engine)
         engine.dispose()
+        self._record()
         self._step("Postgres" if self._postgres else "Postgres (yours)", began)
 
-    def _start_ray(self, plan: Plan) -> None:
-        if self._settings.ray_address is not None:
+    def _start_ray(self) -> None:
+        if self._ray is None:
             return
         began = time.monotonic()
-        self._ray = RayHead(
-            self._home, node=self._node, port=plan.ray_port, dashboard_port=plan.dashboard_port, cpus=self._cpus
-        )
         self._ray.start()
+        self._record()
+        self._ray.await_started()
         self._step("Ray", began)
 
-    def _start_gateway(self, plan: Plan) -> None:
+    def _start_gateway(self, until: Literal["live", "ready"]) -> None:
         began = time.monotonic()
-        env = {
-            "RGRID_HOME": str(self._home),
-            "RGRID_DATABASE_URL": self._database_url,
-            "RGRID_HOST": self._settings.host,
-            "RGRID_PORT": str(plan.gateway_port),
-        }
-        self._gateway = Child(
-            "gateway", [sys.executable, "-m", "rgrid_api"], env=env, log=self._home / "logs" / "gateway.log"
+        self._gateway = GatewayProcess(
+            self._home, host=self._settings.host, port=self._plan.gateway_port, database_url=self._database_url
         )
         self._gateway.start()
-        deadline = time.monotonic() + GATEWAY_SECONDS
-        while not _answers(f"{self._api_url(plan)}/v1/health/ready"):
-            if not self._gateway.alive() or time.monotonic() > deadline:
-                raise RGridError(
-                    Code.GRID_START_FAILED,
-                    f"the gateway did not start: {self._gateway.last_words()} ({self._gateway.log})",
-                )
-            time.sleep(0.05)
+        self._record()
+        self._gateway.await_health(until, self._go_on)
         self._step("gateway", began)
 
     def _boot(self) -> None:
         """See that scheduler and executors are there; a head that came back with stale memory gets one fresh start."""
         for fresh in (False, True):
-            process = self._start_boot()
-            try:
-                code = process.wait(BOOT_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code = process.wait()
-            if code == 0:
+            booting = self._booting = self._start_boot()
+            deadline = time.monotonic() + BOOT_SECONDS
+            while booting.poll() is None and time.monotonic() < deadline:
+                self._go_on()
+                with suppress(subprocess.TimeoutExpired):
+                    booting.wait(0.1)
+            if booting.poll() is None:
+                booting.kill()
+            if booting.wait() == 0:
                 return
-            if fresh or self._ray is None or self._stopping.is_set():
+            if fresh or self._ray is None:
                 break
-            log.warning("the actors did not come up; starting Ray afresh")
-            self._ray.stop()
-            self._ray.forget()
-            self._ray.start()
+            self._start_ray_afresh()
         boot_log = self._home / "logs" / "boot.log"
         raise RGridError(Code.GRID_START_FAILED, f"the actors did not come up: {last_words(boot_log)} ({boot_log})")
 
@@ -175,40 +186,68 @@ class Supervisor:
         env |= self._ray.environment() if self._ray else {}
         words = [sys.executable, "-m", "rgrid_actors.boot", "--ray-address", self._ray_address()]
         with (self._home / "logs" / "boot.log").open("ab") as out:
-            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/")
+            return subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
+            )
+
+    def _start_ray_afresh(self) -> None:
+        assert self._ray is not None
+        log.warning("the actors did not come up; starting Ray with an empty memory")
+        self._ray.stop()
+        self._ray.forget()
+        self._start_ray()
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise _StopAskedError
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         """See that everything lives; what died is started again, and a boot puts the actors back."""
-        plan = self._plan
         try:
-            if self._postgres is not None and self._postgres.pid is None:
-                log.warning("Postgres died; starting it again")
+            if self._postgres is not None and self._postgres.pid is None and self._may_start("Postgres"):
                 self._postgres.start()
-                self._write_down(plan)
-            if self._gateway is not None and not self._gateway.alive():
-                log.warning("the gateway died; starting it again: %s", self._gateway.last_words())
-                self._start_gateway(plan)
-                self._write_down(plan)
-            if self._ray is not None and not self._ray.alive():
-                log.warning("the Ray head died; starting it again")
+                self._write_down()
+            if self._gateway is not None and not self._gateway.alive() and self._may_start("the gateway"):
+                self._start_gateway("live")
+                self._write_down()
+            if self._ray is not None and not self._ray.alive() and self._may_start("the Ray head"):
                 self._ray.stop()
-                self._ray.start()
-                self._write_down(plan)
-                self._next_boot = 0.0
+                self._start_ray()
+                self._write_down()
                 self._boot_in_background()
             self._watch_scheduler()
         except RGridError as error:
             log.warning("not yet: %s", error)
 
+    def _may_start(self, part: str) -> bool:
+        """Say whether a part that is not there may be started now, or has died too often just before."""
+        now = time.monotonic()
+        recent = self._deaths[part] = [at for at in self._deaths[part] if now - at < DEATHS_COUNT_SECONDS]
+        pause = min(2 ** len(recent) - 1, LONGEST_PAUSE_SECONDS)
+        if recent and now - recent[-1] < pause:
+            return False
+        recent.append(now)
+        log.warning("%s died; starting it again", part)
+        return True
+
     def _watch_scheduler(self) -> None:
         from rgrid.store.engine import make_engine
         from rgrid.store.grid import scheduler_seen
 
-        if time.monotonic() < self._next_boot:
+        if self._booting is not None and self._booting.poll() is not None:
+            self._failed_boots = self._failed_boots + 1 if self._booting.returncode else 0
+            self._booting = None
+            self._next_look = time.monotonic() + SCHEDULER_SILENT_SECONDS
+            if self._failed_boots >= FAILED_BOOTS and self._ray is not None:
+                self._failed_boots = 0
+                self._start_ray_afresh()
+                self._write_down()
+                self._boot_in_background()
+        if self._booting is not None or time.monotonic() < self._next_look:
             return
-        self._next_boot = time.monotonic() + SCHEDULER_SILENT_SECONDS
+        self._next_look = time.monotonic() + SCHEDULER_SILENT_SECONDS
         engine = make_engine(self._database_url)
         try:
             seen = scheduler_seen(engine)
@@ -221,11 +260,13 @@ class Supervisor:
     def _boot_in_background(self) -> None:
         if self._booting is None or self._booting.poll() is not None:
             self._booting = self._start_boot()
+            self._record()
 
     # -- down ---------------------------------------------------------------------------------------------------------
 
     def _take_down(self) -> None:
         """Gateway first, so that nothing new comes; Postgres last, so that the last word is written."""
+        self._write_nobody()  # so a command that looks now waits for the end, and takes this grid for no live one
         if self._booting is not None and self._booting.poll() is None:
             self._booting.kill()
         if self._gateway is not None:
@@ -235,42 +276,45 @@ class Supervisor:
             self._ray.forget()
         if self._postgres is not None:
             self._postgres.stop()
-        if (grid := read_grid(self._home)) is not None:
-            write_grid(self._home, grid.model_copy(update={"pids": {}}))
         (self._home / PROCESSES_FILE).unlink(missing_ok=True)
 
-    def _end_leftovers(self) -> None:
+    def _clear_up(self) -> None:
         """End what a supervisor that was killed left running. Job containers run on and are adopted."""
-        left = recorded(self._home / PROCESSES_FILE)
-        for name in ("gateway", "ray", "postgres"):  # in the order of taking down
-            if name in left:
-                log.warning("ending %s (pid %d), which an earlier supervisor left behind", name, left[name])
-                end_tree(left[name], STOP_SECONDS)
+        ended = end_recorded(self._home / PROCESSES_FILE, STOP_SECONDS)
+        if ended:
+            log.warning("an earlier supervisor was killed; ended what it left behind: %s", ", ".join(ended))
+        self._write_nobody()
+        self._record()
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _write_down(self, plan: Plan) -> None:
-        from rgrid.store.engine import make_engine
-        from rgrid.store.grid import grid_id
+    def _record(self) -> None:
+        """Write down whom we started, at once: a supervisor may be killed at any moment."""
+        with self._recording:
+            record(self._home / PROCESSES_FILE, self._pids())
 
-        engine = make_engine(self._database_url)
-        name = grid_id(engine)
-        engine.dispose()
+    def _pids(self) -> dict[str, int]:
         found = {
             "supervisor": os.getpid(),
             "postgres": self._postgres.pid if self._postgres else None,
             "ray": self._ray.pid if self._ray else None,
             "gateway": self._gateway.pid if self._gateway else None,
+            "boot": self._booting.pid if self._booting else None,
         }
-        pids = {part: pid for part, pid in found.items() if pid is not None}
-        record(self._home / PROCESSES_FILE, pids)
+        return {part: pid for part, pid in found.items() if pid is not None}
+
+    def _write_down(self) -> None:
+        """Write where everything is, for every command on this machine. Pids are in it while the grid is up."""
+        self._record()
+        pids = self._pids()
+        pids.pop("boot", None)
         write_grid(
             self._home,
             GridFile(
-                grid=name,
+                grid=self._grid,
                 version=__version__,
-                api_url=self._api_url(plan),
-                api_key=plan.api_key,
+                api_url=self._gateway.url if self._gateway else "",
+                api_key=self._plan.api_key,
                 database_url=self._database_url,
                 ray_address=self._ray_address(),
                 ray_token_file=str(self._ray.token_file) if self._ray else "",
@@ -280,45 +324,18 @@ class Supervisor:
             ),
         )
 
+    def _write_nobody(self) -> None:
+        if (grid := read_grid(self._home)) is not None:
+            write_grid(self._home, grid.model_copy(update={"pids": {}}))
+
     def _ray_address(self) -> str:
         if self._settings.ray_address is not None:
             return self._settings.ray_address
         assert self._ray is not None
         return self._ray.address
 
-    def _api_url(self, plan: Plan) -> str:
-        host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host  # noqa: S104
-        return f"http://{host}:{plan.gateway_port}"
-
     def _step(self, what: str, began: float) -> None:
         self._tell({"step": what, "seconds": round(time.monotonic() - began, 1)})
-
-
-def _lock(home: Path) -> TextIO:
-    file = (home / LOCK_FILE).open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise RGridError(Code.GRID_BUSY, f"a supervisor already looks after {home}") from error
-    return file
-
-
-def is_locked(home: Path) -> bool:
-    """Say whether a supervisor looks after this home."""
-    try:
-        with (home / LOCK_FILE).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def _answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  # our own URL
-        return bool(response.status == 200)  # noqa: PLR2004
-    return False
 
 
 def _user() -> str:
@@ -328,11 +345,19 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def main() -> int:
-    """Be the supervisor, as `rgrid up` started it."""
+def supervise(tell: Tell) -> None:
+    """Be the supervisor of this process's home until a signal says otherwise."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     cpus = os.environ.pop("RGRID_UP_CPUS", "")
+    supervisor = Supervisor(settings(), tell, cpus=int(cpus) if cpus else None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
+
+
+def main() -> int:
+    """Be the supervisor, as `rgrid up` started it."""
 
     def tell(news: dict[str, object]) -> None:
         with suppress(OSError):  # whoever typed `rgrid up` has gone; the grid has not
@@ -340,11 +365,8 @@ def main() -> int:
             if "ready" in news:
                 os.dup2(2, 1)
 
-    supervisor = Supervisor(settings(), tell, cpus=int(cpus) if cpus else None)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: supervisor.stop())
     try:
-        supervisor.run()
+        supervise(tell)
     except RGridError as error:
         log.error("%s", error)  # noqa: TRY400  # a known fault needs no stack
         tell({"failed": error.message, "code": error.code, "hint": error.hint})
