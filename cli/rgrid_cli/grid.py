@@ -86,7 +86,7 @@ def status(json_: Json = False) -> None:
         raise typer.Exit(EXIT_DOWN)
 
 
-def env() -> None:
+def env(json_: Json = False) -> None:
     """Print the exports that a program using this grid's Ray needs: `eval "$(rgrid env)"`."""
     chosen = settings()
     grid = _grid(chosen)
@@ -98,6 +98,9 @@ def env() -> None:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": grid.ray_token_file,
     }
+    if json_:
+        output.as_json({name: value for name, value in exports.items() if value})
+        return
     for name, value in exports.items():
         if value:
             output.data(f"export {name}={shlex.quote(value)}")

@@ -83,16 +83,22 @@ def config_show(context: typer.Context, json_: Json = False) -> None:
 
 @config.command("set")
 def config_set(
-    name: Annotated[str, typer.Argument(help="For example api-url.")], value: Annotated[str, typer.Argument()]
+    name: Annotated[str, typer.Argument(help="For example api-url.")],
+    value: Annotated[str, typer.Argument()],
+    json_: Json = False,
 ) -> None:
     """Keep a setting in RGRID_HOME/config.toml."""
     _change(name, value)
+    if json_:
+        output.as_json(shown(load_settings()))
 
 
 @config.command("unset")
-def config_unset(name: Annotated[str, typer.Argument(help="For example api-url.")]) -> None:
+def config_unset(name: Annotated[str, typer.Argument(help="For example api-url.")], json_: Json = False) -> None:
     """Forget a setting that was kept."""
     _change(name, None)
+    if json_:
+        output.as_json(shown(load_settings()))
 
 
 def _change(name: str, value: str | None) -> None:

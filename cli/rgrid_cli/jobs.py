@@ -74,12 +74,17 @@ def logs(
     stdout: Annotated[bool, typer.Option("--stdout", help="Only what it wrote to stdout.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Only what it wrote to stderr.")] = False,
     attempt: Annotated[int, typer.Option(help="Which attempt; the last when not given.", min=0)] = 0,
+    json_: Json = False,
 ) -> None:
     """Print what a job wrote: its stdout to stdout, its stderr to stderr."""
     client = _client()
     name = _id(client, job)
     if follow_:
-        follow(client, client.job(name))
+        follow(client, client.job(name), streams_to_stderr=json_)
+    if json_:
+        both = {s: b"".join(client.log(name, s, attempt=attempt)) for s in ("stdout", "stderr")}
+        output.as_json({stream: text.decode("utf-8", "backslashreplace") for stream, text in both.items()})
+    if follow_ or json_:
         return
     for stream, target, other in (("stdout", sys.stdout, stderr), ("stderr", sys.stderr, stdout)):
         if other and not (stdout and stderr):

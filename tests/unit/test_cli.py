@@ -47,8 +47,7 @@ def test_every_hint_can_be_typed(code: Code) -> None:
 def test_every_command_has_help_and_json(path: tuple[str, ...]) -> None:
     assert KNOWN[path].help
     options = {opt for p in KNOWN[path].params for opt in p.opts}
-    if path not in {("env",), ("logs",), ("config", "set"), ("config", "unset")}:
-        assert "--json" in options
+    assert "--json" in options
 
 
 def test_everything_after_the_script_is_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
