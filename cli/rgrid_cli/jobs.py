@@ -68,7 +68,7 @@ def show(job: Job, json_: Json = False) -> None:
             output.data(f"  output    {one.path} ({format_memory(one.size)})")
 
 
-def logs(
+def logs(  # noqa: PLR0917  # its options
     job: Job,
     follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only what it wrote to stdout.")] = False,
