@@ -135,6 +135,11 @@ def test_limits_are_the_engines(bench: Bench) -> None:
     assert host["CapDrop"] == ["ALL"]
 
 
+def test_more_cpus_than_the_machine_has_are_all_it_has(bench: Bench) -> None:
+    container = bench.create(bench.order("pass", resources=Resources(900_000, 128 * MIB)))
+    assert bench.api.inspect_container(container)["HostConfig"]["NanoCpus"] == bench.api.info()["NCPU"] * 10**9
+
+
 def test_a_fork_bomb_meets_its_limit(bench: Bench) -> None:
     script = """
 import os, sys, time

@@ -38,6 +38,7 @@ class DockerContainers:
         self._lock, self._lock_network = threading.Lock(), threading.Lock()
         self._client: docker.APIClient | None = None
         self._images: Images | None = None
+        self._cpu_count: int | None = None
         self._cgroups: dict[str, cgroup.CgroupFiles | None] = {}
 
     def ping(self) -> str:
@@ -57,7 +58,7 @@ class DockerContainers:
         with _translated():
             api = self._api()
             network = self._network(api) if order.spec.network else "none"
-            place = spec.Place(self._grid, self._node, workspace, uid, gid, self._runtime, network)
+            place = spec.Place(self._grid, self._node, workspace, uid, gid, self._runtime, network, self._cpus(api))
             config = api.create_host_config(**spec.host_config(order, place))
             arguments = spec.create_arguments(order, place, image_id)
             try:
@@ -192,6 +193,11 @@ class DockerContainers:
         if timeout is None:
             client.timeout = None  # type: ignore[assignment]  # the stubs say int, requests takes both
         return client
+
+    def _cpus(self, api: docker.APIClient) -> int:
+        if self._cpu_count is None:
+            self._cpu_count = int(api.info()["NCPU"])
+        return self._cpu_count
 
     def _network(self, api: docker.APIClient) -> str:
         """Return the grid's own network, on which containers do not see one another."""

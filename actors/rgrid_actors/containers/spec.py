@@ -39,6 +39,8 @@ class Place:
     runtime: str | None = None
     #: The grid's own network, used only by jobs that ask for one.
     network: str = "bridge"
+    #: CPUs the engine's machine has: it refuses a container that asks for more, and a node may be lent out twice over.
+    cpus: int = 1024
 
 
 def container_name(grid: GridId, ref: AttemptRef) -> str:
@@ -81,7 +83,7 @@ def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
     config: dict[str, Any] = {
         "mem_limit": memory,
         "memswap_limit": memory,
-        "nano_cpus": spec.resources.cpu_millis * 1_000_000,
+        "nano_cpus": min(spec.resources.cpu_millis, place.cpus * 1000) * 1_000_000,
         "pids_limit": spec.pids_limit,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
