@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,19 +31,22 @@ def eventually() -> Callable[..., object]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run the embedded Postgres for the whole session."""
+def postgres_url() -> Iterator[str]:
+    """Run the embedded Postgres for the whole session.
+
+    Not in pytest's own folder: Postgres's user must come through, and each session that starts closes it to others.
+    """
     from rgrid_cli.local.ports import free_ports
     from rgrid_cli.local.postgres import EmbeddedPostgres
 
-    home = tmp_path_factory.mktemp("postgres")
-    for parent in (home, *home.parents):  # pytest keeps its folders to itself; Postgres's own user must come through
-        if parent.owner() == home.owner() and parent.is_relative_to("/tmp/pytest-of-" + home.owner()):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    server = EmbeddedPostgres(home / "home", port=free_ports(1)[0], password=secrets.token_hex(8))
-    server.start()
-    yield server.url
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="rgrid-postgres-") as folder:
+        Path(folder).chmod(0o711)
+        server = EmbeddedPostgres(Path(folder) / "home", port=free_ports(1)[0], password=secrets.token_hex(8))
+        try:
+            server.start()
+            yield server.url
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +153,6 @@ def grid_in() -> type[Grid]:
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     """Bring one real grid up for the whole session."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="rgrid-e2e-") as folder:
         Path(folder).chmod(0o711)
         found = Grid(Path(folder) / "home")

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +14,7 @@ from rgrid_api.bounds import BodyBound
 from rgrid_api.deps import make_parts
 from rgrid_api.routes import health, inputs, jobs, keys, logs, nodes, outputs
 
+THREADS = 200
 VERSION_HEADER = b"rgrid-version"
 
 
@@ -40,6 +42,8 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         grid = make_parts(settings, database_url)
+        # An upload holds a thread for as long as its sender takes; the usual forty are few.
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         app.state.parts = grid
         grid.changes.start()
         try:

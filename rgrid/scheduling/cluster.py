@@ -49,6 +49,8 @@ class Node:
     info: NodeInfo
     state: NodeState
     last_heard: datetime
+    #: False for a node on record that has not reported to this scheduler yet.
+    reported: bool = True
     jobs: set[JobId] = field(default_factory=set)
     used: Resources = NOTHING
 

@@ -156,7 +156,8 @@ def _end(cluster: Cluster, job: Job, ending: Ending) -> Commands:
 
 def on_node_restored(cluster: Cluster, event: ev.NodeRestored, now: datetime) -> Commands:
     """Remember a node on record. It is suspect until its executor reports."""
-    _meet(cluster, event.info, now).state = "suspect"
+    node = _meet(cluster, event.info, now)
+    node.state, node.reported = "suspect", False
     return []
 
 
@@ -188,7 +189,7 @@ def on_heartbeat_received(cluster: Cluster, event: ev.HeartbeatReceived, now: da
     node = cluster.nodes.get(event.info.name)
     if node is None or node.state == "lost":
         return []
-    node.last_heard = now
+    node.last_heard, node.reported = now, True
     return _set_state(node, _state_of(event.info), event.info)
 
 
@@ -204,11 +205,11 @@ def on_time_passed(cluster: Cluster, now: datetime) -> Commands:
     """Give up nodes that were silent too long; their attempts are tried elsewhere."""
     done: Commands = []
     limit = timedelta(seconds=cluster.lost_after_seconds)
-    if now < cluster.rejoin_until:
-        return done
     for node in cluster.nodes.values():
         if node.state == "lost" or now - node.last_heard <= limit:
             continue
+        if not node.reported and now < cluster.rejoin_until:
+            continue  # it may not know yet that there is a new scheduler
         done += _set_state(node, "lost", node.info)
         silent = (now - node.last_heard).total_seconds()
         why = f"node {node.info.name} was silent for {silent:.0f} s"
@@ -245,7 +246,7 @@ def _meet(cluster: Cluster, info: NodeInfo, now: datetime) -> Node:
         for job in cluster.jobs.values():  # jobs restored before their node
             if job.node == info.name:
                 cluster.occupy(job, info.name)
-    node.last_heard = now
+    node.last_heard, node.reported = now, True
     return node
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from rgrid.domain.ids import Digest, Owner
@@ -92,11 +92,6 @@ class PostgresBlobs:
         with translate_errors(), self._engine.connect() as tx:
             found = tx.execute(wanted).first()
         return None if found is None else int(found.size)
-
-    def delete(self, digest: Digest) -> None:
-        """Remove a blob that nothing names any more."""
-        with translate_errors(), self._engine.begin() as tx:
-            tx.execute(delete(blobs).where(blobs.c.digest == digest))
 
     def _write(self, digest: Digest, size: int, file: IO[bytes], owner: Owner) -> None:
         """Store a file's bytes unless they are there. Of two at once the second waits and finds the first's."""

@@ -243,6 +243,13 @@ def test_a_new_scheduler_takes_up_what_is_there() -> None:
     assert assigned(world(ended(ref))) == [("j3", "n1")]
 
 
+def test_the_grace_is_only_for_nodes_that_have_not_reported_yet() -> None:
+    world = World()
+    world.cluster.rejoin_until = NOW + timedelta(seconds=90)
+    world(ev.NodeRestored(node("old")), ev.NodeRegistered(node("new")))
+    assert [c.info.name for c in world.later(40) if isinstance(c, cmd.RecordNode)] == ["new"]
+
+
 def test_the_grace_after_a_restart_ends() -> None:
     world = World()
     world.cluster.rejoin_until = NOW + timedelta(seconds=90)

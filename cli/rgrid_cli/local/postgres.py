@@ -67,10 +67,12 @@ class EmbeddedPostgres:
     @property
     def data(self) -> Path:
         """The folder of the database itself."""
-        if os.geteuid() == 0 and not _open_to_all(self._home.parent):
-            name = hashlib.sha256(str(self._home).encode()).hexdigest()[:12]
-            return SYSTEM_FOLDER / name / "postgres"
-        return self._home / "postgres"
+        name = hashlib.sha256(str(self._home).encode()).hexdigest()[:12]
+        own, system = self._home / "postgres", SYSTEM_FOLDER / name / "postgres"
+        for made in (own, system):  # rights may change after it was made; where it is does not
+            if (made / "PG_VERSION").is_file():
+                return made
+        return system if os.geteuid() == 0 and not _open_to_all(self._home.parent) else own
 
     @property
     def pid(self) -> int | None:
