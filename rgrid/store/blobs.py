@@ -68,11 +68,6 @@ class PostgresBlobs:
         self._write(digest, size, source, owner)
         return digest, size
 
-    def grant(self, digest: Digest, owner: Owner) -> bool:
-        """Note that `owner` has shown these bytes; False when there is no such blob."""
-        with translate_errors(), self._engine.begin() as tx:
-            return _grant(tx, digest, owner)
-
     def open(self, digest: Digest) -> Iterator[bytes]:
         """Give the bytes a chunk at a time, holding no transaction between them."""
         with translate_errors(), self._engine.connect() as tx:

@@ -39,6 +39,12 @@ def pool(engine: Engine) -> int:
     return engine.pool.checkedout()  # type: ignore[attr-defined]
 
 
+def delete(engine: Engine, name: str) -> None:
+    """Remove a blob as a clean-up would."""
+    with engine.begin() as tx:
+        tx.execute(text("DELETE FROM blobs WHERE digest = :digest"), {"digest": name})
+
+
 def test_bytes_are_cut_into_chunks_and_kept_once(blobs: PostgresBlobs, engine: Engine) -> None:
     data = bytes(i % 251 for i in range(3 * CHUNK_BYTES + 5))
     for who in (ME, YOU, ME):
@@ -96,7 +102,7 @@ def test_one_who_reads_slowly_holds_no_connection(blobs: PostgresBlobs, engine: 
     pieces = blobs.open(digest(data))
     assert len(next(pieces)) == CHUNK_BYTES
     assert pool(engine) == 0
-    blobs.delete(digest(data))
+    delete(engine, digest(data))
     with pytest.raises(RGridError) as caught:
         next(pieces)
     assert caught.value.code is Code.NOT_FOUND
@@ -124,14 +130,6 @@ def test_an_output_that_changes_between_its_readings_leaves_nothing(blobs: Postg
     assert rows(engine) == (0, 0, 0)
 
 
-def test_a_grant_is_of_what_is_there(blobs: PostgresBlobs) -> None:
-    assert not blobs.grant(digest(b"a"), YOU)
-    blobs.put(digest(b"a"), [b"a"], owner=ME, limit=LIMIT)
-    assert blobs.grant(digest(b"a"), YOU)
-    assert blobs.grant(digest(b"a"), YOU)
-    assert blobs.size(digest(b"a"), owner=YOU) == 1
-
-
 def test_what_is_deleted_while_it_is_put_is_stored_anew(
     blobs: PostgresBlobs, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +139,7 @@ def test_what_is_deleted_while_it_is_put_is_stored_anew(
     grant, times = module._grant, []
 
     def deleted_just_before(*args: Any) -> bool:
-        blobs.delete(digest(b"a"))
+        delete(engine, digest(b"a"))
         times.append(1)
         return grant(*args)
 
@@ -154,8 +152,6 @@ def test_what_is_deleted_while_it_is_put_is_stored_anew(
 
 def test_no_room_for_the_spool_is_said(blobs: PostgresBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full here")
     monkeypatch.setattr("rgrid.store.blobs.SpooledTemporaryFile", lambda **_: full.open("wb", buffering=0))
     with pytest.raises(RGridError) as caught:
         blobs.put(digest(b"a"), [b"a"], owner=ME, limit=LIMIT)
