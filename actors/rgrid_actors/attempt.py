@@ -150,7 +150,11 @@ class Attempt:
         if found is None:
             return self._ending(EndReason.CANCELLED, "discarded")
         ran = time.monotonic() - began
-        logged = await asyncio.to_thread(shipper.wait, LOG_PATIENCE_SECONDS)
+        logged = False
+        while not logged:
+            logged = await self._bench.in_thread(lambda: shipper.wait(LOG_PATIENCE_SECONDS))
+            if not shipper.store_is_away:  # while it is, the end could not be written either
+                break
         shipper.give_up()
         return await self._conclude(found, started_at, ran, logged=logged)
 
@@ -161,10 +165,12 @@ class Attempt:
         began = time.monotonic()
         containers, spool = self._bench.containers, self._spool
         try:
-            await self._bench.in_thread(lambda: containers.start(container))
+            await self._bench.in_thread.patiently(lambda: containers.start(container))
         except RGridError as error:
             if error.code is Code.IMAGE_UNAVAILABLE:  # the image has nothing that could run the script
                 raise PreparationError(EndReason.IMAGE, error.message) from error
+            if error.code is Code.NOT_FOUND:
+                raise PreparationError(EndReason.ENGINE_LOST, "the container went before it was started") from error
             raise
         started_at = datetime.now(UTC)
         timings = replace(spool.progress.timings, start=time.monotonic() - began)
@@ -255,7 +261,7 @@ class Attempt:
         reason, message = verdict.reason, verdict.message
         outputs: tuple[OutputFile, ...] = ()
         try:
-            outputs = await self._bench.in_thread(self._collect)
+            outputs = await self._bench.in_thread.patiently(self._collect)
         except RGridError as error:
             if reason is EndReason.EXIT:
                 reason, message = EndReason.OUTPUT, f"{message}; {error.message}"

@@ -1,17 +1,22 @@
 """What every attempt of a node works with: the outside things, the ids jobs run as, and threads for what blocks."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rgrid.errors import Code, RGridError
 from rgrid.store.ports import BlobStore, LogStore
 from rgrid_actors.artifacts import Ids
 from rgrid_actors.containers.port import Containers
 from rgrid_actors.reporter import Reporter
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+#: What passes by itself, once somebody has started it again.
+AWAY = frozenset({Code.DOCKER_UNREACHABLE, Code.DATABASE_UNREACHABLE})
 
 
 class InThread:
@@ -24,6 +29,19 @@ class InThread:
     async def __call__(self, act: Callable[[], T]) -> T:
         """Do it in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, act)
+
+    async def patiently(self, act: Callable[[], T]) -> T:
+        """Do it in a thread, again and again while the engine or the store is away: that is no fault of the job's."""
+        pause = 0.2
+        while True:
+            try:
+                return await self(act)
+            except RGridError as error:
+                if error.code not in AWAY:
+                    raise
+                log.warning("trying again in %.1f s: %s", pause, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class LogShipper:
         self._head_left = cap - self._tail_bytes
         self._came: queue.Queue[LogEntry | None] = queue.Queue(_QUEUE)
         self._gone = threading.Event()
+        #: The last write did not go through.
+        self.store_is_away = False
         self._done = threading.Event()
         self._seq = 0
         self._offset: dict[Stream, int] = {"stdout": 0, "stderr": 0}
@@ -162,10 +164,12 @@ class LogShipper:
             try:
                 self._logs.append(self._ref.job, self._ref.number, pieces)
             except RGridError as error:
+                self.store_is_away = True
                 log.warning("log of %s not stored, trying again in %.1f s: %s", self._ref.job, pause, error)
                 self._gone.wait(pause)
                 pause = min(pause * 2, 5.0)
             else:
+                self.store_is_away = False
                 return
 
     def _number(self, entry: LogEntry) -> LogPiece:

@@ -37,8 +37,8 @@ async def prepare(order: AttemptOrder, spool: Spool, bench: Bench, progress: Cal
 
     deadline = time.monotonic() + spec.prepare_timeout.total_seconds()
     image, laid_out = await asyncio.gather(
-        bench.in_thread(lambda: containers.ensure_image(spec.image, tell, deadline=deadline)),
-        bench.in_thread(lambda: artifacts.lay_out(spool.workspace, spec.inputs, bench.blobs, bench.ids)),
+        bench.in_thread.patiently(lambda: containers.ensure_image(spec.image, tell, deadline=deadline)),
+        bench.in_thread.patiently(lambda: artifacts.lay_out(spool.workspace, spec.inputs, bench.blobs, bench.ids)),
         return_exceptions=True,
     )
     if isinstance(image, BaseException):
@@ -46,7 +46,7 @@ async def prepare(order: AttemptOrder, spool: Spool, bench: Bench, progress: Cal
     if isinstance(laid_out, BaseException):
         raise _failed(laid_out)
     had_image, ids = time.monotonic(), bench.ids
-    container = await bench.in_thread(
+    container = await bench.in_thread.patiently(
         lambda: containers.create(order, workspace=spool.workspace, uid=ids.uid, gid=ids.gid, image_id=image)
     )
     timings = replace(spool.progress.timings, image=had_image - began)

@@ -5,6 +5,8 @@ from rgrid.domain.reasons import RETRY_OF, EndReason, Retry
 #: How often RGrid's own faults (`internal`) and losses may repeat before a job is given up: a poisonous job must not
 #: take node after node down with it.
 MAX_FREE_RETRIES = 8
+#: A fault of our own that came twice will come again.
+MAX_INTERNAL_RETRIES = 2
 
 
 def is_retried(reason: EndReason, *, exit_code: int | None, charged: int, free: int, max_retries: int) -> bool:
@@ -16,7 +18,7 @@ def is_retried(reason: EndReason, *, exit_code: int | None, charged: int, free: 
         case Retry.NEVER:
             return False
         case Retry.FREE:
-            return free < MAX_FREE_RETRIES
+            return free < (MAX_INTERNAL_RETRIES if reason is EndReason.INTERNAL else MAX_FREE_RETRIES)
         case Retry.CHARGED:
             succeeded = reason is EndReason.EXIT and exit_code == 0
             return not succeeded and charged < max_retries

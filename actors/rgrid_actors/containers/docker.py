@@ -227,7 +227,7 @@ def _translated() -> Iterator[None]:
     except NotFound as error:
         raise RGridError(Code.NOT_FOUND, str(error.explanation or error)) from error
     except APIError as error:
-        raise RGridError(Code.DOCKER_UNREACHABLE, f"Docker: {error.explanation or error}", hint="") from error
+        raise RGridError(Code.INTERNAL, f"Docker: {error.explanation or error}", hint="") from error
     except (DockerException, requests.RequestException, OSError) as error:
         raise RGridError(Code.DOCKER_UNREACHABLE, f"the Docker engine does not answer: {error}") from error
 

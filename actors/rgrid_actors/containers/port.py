@@ -1,6 +1,7 @@
 """What an executor needs of a container engine. Everything blocks and is called from threads.
 
-All raise `RGridError` (`docker-unreachable`) while the engine is away, and `not-found` for a container that is gone.
+All raise `RGridError`: `docker-unreachable` while the engine is away, `not-found` for a container that is gone, and
+`internal` with the engine's own words for what it will not do.
 """
 
 from collections.abc import Callable, Iterator
