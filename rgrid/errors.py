@@ -21,6 +21,7 @@ class Code(StrEnum):
     """Name of one kind of error, the same in the terminal, in problem+json and in Python."""
 
     # What the user typed
+    USAGE = "usage"
     SCRIPT_NOT_FOUND = "script-not-found"
     SCRIPT_UNREADABLE = "script-unreadable"
     SCRIPT_IS_DIRECTORY = "script-is-directory"
@@ -85,6 +86,7 @@ def _grid(meaning: str, hint: str, status: int = 503) -> Entry:
 
 
 CATALOGUE: dict[Code, Entry] = {
+    Code.USAGE: Entry("The command line cannot be understood.", "See `rgrid --help`."),
     Code.SCRIPT_NOT_FOUND: Entry(
         "The script named does not exist.",
         "Check the path; the script comes first, its own arguments after it.",

@@ -21,7 +21,7 @@ from rgrid_cli.outputs import fetch
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Job = Annotated[str, typer.Argument(metavar="ID", help="A job's id, its beginning, or `last`.", show_default=False)]
-Jobs = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or `last`.", show_default=False)]
+Jobs = Annotated[list[str], typer.Argument(metavar="ID", help="Ids, or `last`.", show_default=False)]
 PAGE = 500
 
 
@@ -135,7 +135,7 @@ def wait(
 def download(
     job: Job,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")] = Path(),
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH...]", help="Only these outputs.")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", help="Only these outputs.")] = None,
     json_: Json = False,
 ) -> None:
     """Download the files a job left behind."""

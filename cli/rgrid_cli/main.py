@@ -6,10 +6,10 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
-from rgrid.errors import CATALOGUE, EXIT_CANCELLED, Code, RGridError
+from rgrid.errors import CATALOGUE, EXIT_BAD_INPUT, EXIT_CANCELLED, Code, RGridError
 from rgrid_cli import db, doctor, grid, info, jobs, keys, output
 from rgrid_cli import run as running
 
@@ -60,14 +60,13 @@ def run() -> None:
 def main(words: list[str]) -> int:
     """Run one command and return its exit code; nothing escapes it."""
     try:
-        code = app(words, standalone_mode=False)
+        code = app(words, prog_name="rgrid", standalone_mode=False)
     except RGridError as error:
         return _fail(error, words)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return EXIT_CANCELLED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except TyperException as error:
+        return _misused(error, words)
     except KeyboardInterrupt:
         output.say("")
         return EXIT_CANCELLED
@@ -80,6 +79,16 @@ def main(words: list[str]) -> int:
         fault.__cause__ = error
         return _fail(fault, words)
     return code if isinstance(code, int) else 0
+
+
+def _misused(error: TyperException, words: list[str]) -> int:
+    """Say what cannot be understood; a bare `rgrid`, or a bare group, gets its help instead."""
+    context = getattr(error, "ctx", None)
+    if not words or type(error).__name__ == "NoArgsIsHelpError":
+        output.say(error.format_message())
+        return EXIT_BAD_INPUT
+    where = context.command_path if context is not None else "rgrid"
+    return _fail(RGridError(Code.USAGE, error.format_message(), hint=f"See `{where} --help`."), words)
 
 
 def _fail(error: RGridError, words: list[str]) -> int:

@@ -22,8 +22,13 @@ from rgrid_cli.workspace import Workspace, gather
 #: Everything after SCRIPT is the script's own, whatever it looks like.
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
 
-Script = Annotated[str, typer.Argument(help="Script to run; its file ending chooses how.", show_default=False)]
-Args = Annotated[list[str] | None, typer.Argument(help="Everything after SCRIPT belongs to it.", show_default=False)]
+Script = Annotated[
+    str, typer.Argument(metavar="SCRIPT", help="Script to run; its file ending chooses how.", show_default=False)
+]
+Args = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ARGS", help="Everything after SCRIPT belongs to it.", show_default=False),
+]
 Runtime = Annotated[str | None, typer.Option(help="What runs it; `rgrid runtimes` lists the names.")]
 Image = Annotated[str | None, typer.Option(help="Run it in this image instead of the runtime's own.")]
 Cpus = Annotated[str, typer.Option(help="CPUs it may use, for example 0.5 or 2.")]

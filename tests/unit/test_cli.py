@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -14,9 +14,7 @@ from rgrid_cli.main import app, main
 ROOT = typer.main.get_command(app)
 
 
-def commands(
-    group: click.Command = ROOT, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, command in getattr(group, "commands", {}).items():
         yield (*path, name), command
         yield from commands(command, (*path, name))
@@ -75,6 +73,12 @@ def test_everything_after_the_script_is_the_scripts(monkeypatch: pytest.MonkeyPa
         (["run", "--label", "x", __file__], "option-invalid", 2),
         (["run", "--env-file", "none", __file__], "file-not-found", 2),
         (["config", "set", "nonsense", "1"], "setting-invalid", 2),
+        (["run"], "usage", 2),
+        (["show"], "usage", 2),
+        (["bogus"], "usage", 2),
+        (["list", "--limit", "x"], "usage", 2),
+        (["list", "--nonsense"], "usage", 2),
+        (["keys", "create"], "usage", 2),
     ],
 )
 def test_bad_input_is_two_lines(
@@ -87,6 +91,12 @@ def test_bad_input_is_two_lines(
     assert lines[0].startswith(f"error[{code}]: ")
     assert len(lines) == 2
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("words", [[], ["keys"], ["db"]])
+def test_a_bare_command_gets_its_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "Usage: rgrid" in capsys.readouterr().err
 
 
 def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
