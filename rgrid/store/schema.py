@@ -1,6 +1,7 @@
 """The database's schema: brought up to date by Alembic under a lock, and checked before anybody relies on it."""
 
 import hashlib
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,7 @@ def _scripts() -> ScriptDirectory:
 def _config(url: str) -> Iterator[tuple[Config, Connection]]:
     """Give Alembic's configuration with a connection that holds the lock."""
     engine = create_engine(normalise_url(url), poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
-    config = Config()
+    config = Config(cmd_opts=Namespace(quiet=True))  # stdout is for data: Alembic would tell there what it generates
     config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
     attributes: dict[Any, Any] = config.attributes
     try:
