@@ -181,6 +181,10 @@ class Client:
         except ValueError as error:
             raise RGridError(Code.GRID_UNREACHABLE, f"{self.url} is not a gateway of RGrid") from error
 
+    def me(self) -> str:
+        """Return the owner this key speaks for."""
+        return str(self._json("GET", "/me")["owner"])
+
     def create_key(self, owner: str, role: str, name: str) -> KeyView:
         """Make an API key."""
         return KeyView.model_validate(self._json("POST", "/keys", json={"owner": owner, "role": role, "name": name}))

@@ -39,6 +39,7 @@ class Code(StrEnum):
     # What the gateway answers
     INPUTS_MISSING = "inputs-missing"
     DIGEST_MISMATCH = "digest-mismatch"
+    UPLOAD_STALLED = "upload-stalled"
     BODY_TOO_LARGE = "body-too-large"
     KEY_MISSING = "key-missing"
     KEY_WRONG = "key-wrong"
@@ -138,6 +139,9 @@ CATALOGUE: dict[Code, Entry] = {
     Code.DIGEST_MISMATCH: Entry(
         "The bytes uploaded are not those the digest names.",
         "Upload the file again; it may have changed meanwhile.",
+    ),
+    Code.UPLOAD_STALLED: Entry(
+        "The upload fell silent before all of it had come.", "Upload the file again.", 408, EXIT_GRID
     ),
     Code.BODY_TOO_LARGE: Entry("The request's body is larger than the gateway takes.", "Send less at once.", 413),
     Code.KEY_MISSING: Entry(

@@ -39,18 +39,25 @@ def _check_env(env: dict[str, str]) -> dict[str, str]:
     for name, value in env.items():
         if not _ENV_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name of an environment variable")
-        if "\0" in value:
-            raise ValueError(f"the value of {name} has a NUL in it")
+        try:
+            check_text(value)
+        except ValueError as error:
+            raise ValueError(f"the value of {name}: {error}") from None
     return env
 
 
-def _no_nul(text: str) -> str:
+def check_text(text: str) -> str:
+    """Return `text` if it can be stored and handed to a process; raise `ValueError` saying why it cannot."""
     if "\0" in text:
         raise ValueError("there is a NUL character in it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{text!r} is not UTF-8") from None
     return text
 
 
-Text = Annotated[str, AfterValidator(_no_nul)]
+Text = Annotated[str, AfterValidator(check_text)]
 WorkspacePath = Annotated[str, AfterValidator(check_path)]
 
 

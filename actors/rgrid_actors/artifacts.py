@@ -4,9 +4,10 @@ What a script left behind is hostile until shown otherwise: links are never foll
 a file that changes while it is read is caught by its digest.
 """
 
+import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,21 @@ from rgrid.wire import check_path
 
 #: Folders a runtime fills with what nobody asked for.
 NOT_OUTPUTS = frozenset({"__pycache__", ".cache", ".npm", ".config", ".local"})
+#: As many as a person could want one by one; each is a row, and a download.
+MAX_OUTPUTS = 10_000
+#: What an empty file costs its file system, as nearly as it matters: a million of them are not nothing.
+_FILE_BYTES = 4096
+#: Errors of a disk that is full, or of one's share of it.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Snapshot = dict[str, tuple[int, int]]
 
 
 class InputError(Exception):
     """An input could not be laid out; the message says which and why."""
+
+
+class OutputError(Exception):
+    """The outputs could not be collected; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +44,23 @@ class Ids:
     gid: int
 
 
-def lay_out(workspace: Path, inputs: Sequence[InputFile], blobs: BlobStore, ids: Ids) -> Snapshot:
+def lay_out(
+    workspace: Path,
+    inputs: Sequence[InputFile],
+    blobs: BlobStore,
+    ids: Ids,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Snapshot:
     """Make the workspace with all inputs in it, owned by the job; return what each file looked like.
 
-    A folder that is there from a try that was cut short is filled again.
+    A folder that is there from a try that was cut short is filled again. Stops between files once it is `given_up`.
     """
     workspace.mkdir(parents=True, exist_ok=True)
     folders = {workspace}
     snapshot: Snapshot = {}
     for file in inputs:
+        if given_up():
+            raise InputError("given up")
         path = workspace / check_path(file.path)
         for parent in reversed(path.relative_to(workspace).parents):
             folders.add(workspace / parent)
@@ -58,18 +77,29 @@ def lay_out(workspace: Path, inputs: Sequence[InputFile], blobs: BlobStore, ids:
 
 
 def collect(workspace: Path, before: Snapshot, blobs: BlobStore, owner: Owner, limit: int) -> tuple[OutputFile, ...]:
-    """Store every regular file that is new or changed; raise `RGridError` (`disk-full`) above `limit` bytes in all."""
-    found: list[OutputFile] = []
+    """Store every regular file that is new or changed; raise `OutputError` where that cannot be done.
+
+    `limit` bounds their bytes in all, `MAX_OUTPUTS` their number.
+    """
+    wanted: list[tuple[str, Path, os.stat_result]] = []
     total = 0
     for path, entry in walk(workspace):
         status = entry.stat(follow_symlinks=False)
         if before.get(path) == (status.st_size, status.st_mtime_ns):
             continue
         total += status.st_size
+        wanted.append((path, Path(entry.path), status))
         if total > limit:
-            raise RGridError(Code.DISK_FULL, f"the outputs hold more than the {limit} bytes the job may use")
+            raise OutputError(f"its outputs hold more than the {limit} bytes the job may use")
+        if len(wanted) > MAX_OUTPUTS:
+            raise OutputError(f"it left more than {MAX_OUTPUTS} files; pack them into one")
+    found: list[OutputFile] = []
+    for path, file, status in wanted:
         # The container is stopped, but its links are still there: the store never follows one.
-        digest, size = blobs.store_output(Path(entry.path), owner=owner)
+        try:
+            digest, size = blobs.store_output(file, owner=owner)
+        except OSError as error:
+            raise OutputError(f"the output {path} cannot be read: {error.strerror}") from error
         found.append(OutputFile(path, digest, size, bool(status.st_mode & stat.S_IXUSR)))
     return tuple(found)
 
@@ -86,7 +116,7 @@ def disk_usage(workspace: Path) -> int:
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
                         else:
-                            total += entry.stat(follow_symlinks=False).st_blocks * 512
+                            total += max(_FILE_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
                     except OSError:  # it went while we looked
                         continue
         except OSError:
@@ -117,15 +147,21 @@ def walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _write(path: Path, file: InputFile, blobs: BlobStore) -> None:
+    size = 0
     try:
         with path.open("wb") as target:
             for piece in blobs.open(file.digest):
+                size += len(piece)
+                if size > file.size:  # what was submitted was held against the limits by the size it claimed
+                    raise InputError(f"{file.path}: it is larger than the {file.size} bytes submitted")
                 target.write(piece)
     except RGridError as error:
         if error.code is Code.NOT_FOUND:
             raise InputError(f"{file.path}: its content is no longer stored") from error
         raise
     except OSError as error:
+        if error.errno in FULL:
+            raise RGridError(Code.DISK_FULL, "there is no space left on the node's disk") from error
         raise InputError(f"{file.path}: {error.strerror}") from error
 
 

@@ -29,10 +29,11 @@ from rgrid_actors.containers.port import Exit, Usage
 from rgrid_actors.log_shipper import LogShipper
 from rgrid_actors.preparation import PreparationError, prepare
 from rgrid_actors.proof import Evidence, Stopper, facts, judge
-from rgrid_actors.spool import Spool
+from rgrid_actors.spool import Spool, boot_id
 
 log = logging.getLogger(__name__)
 N = TypeVar("N", int, float)
+T = TypeVar("T")
 
 #: An end the event stream did not tell of is found by looking this often.
 LOOK_SECONDS = 2.0
@@ -108,11 +109,18 @@ class Attempt:
                 ending = self._ending(error.reason, str(error))
             except asyncio.CancelledError:
                 raise
+            except OSError as error:
+                log.exception("attempt %s failed on its node's files", self.ref)
+                full = error.errno in artifacts.FULL
+                ending = self._ending(EndReason.DISK if full else EndReason.INTERNAL, f"its node's files: {error}")
             except Exception as error:
                 log.exception("attempt %s failed through a fault of RGrid", self.ref)
                 ending = self._ending(EndReason.INTERNAL, f"{type(error).__name__}: {error}")
             if not self._discarded:
-                await self._bench.in_thread(lambda: self._spool.end(ending))
+                try:
+                    await self._bench.in_thread(lambda: self._spool.end(ending))
+                except OSError:  # a full disk; whoever comes after us would have to find it out again
+                    log.exception("the end of %s could not be written down", self.ref)
         if not self._discarded:
             await self._bench.reporter.send(AttemptEnded(self.ref, ending))
         await self._clean()
@@ -121,18 +129,20 @@ class Attempt:
         in_thread, spool = self._bench.in_thread, self._spool
         await in_thread(lambda: spool.begin(self.order))
         self.container = spool.progress.container
+        if spool.progress.boot not in {None, boot_id()}:
+            self._engine_was_away = True  # with the whole machine
         if spool.progress.stopped_by is not None:
             self._stop = "cancel" if spool.progress.stopped_by == "cancel" else self._stop
-        if self.container is None:
-            try:
-                async with asyncio.timeout(self.spec.prepare_timeout.total_seconds()):
-                    await self._unless_stopped(self._prepare())
-            except TimeoutError:
-                limit = self.spec.prepare_timeout.total_seconds()
-                raise PreparationError(EndReason.IMAGE, f"preparation took longer than {limit:g} s") from None
-        assert self.container is not None
-        container = self.container
-        shipper = LogShipper(self._bench.containers, self._bench.logs, self.ref, container, self.spec.log_bytes)
+        container = self.container = self.container or await self._prepared()
+        loop, logged = asyncio.get_running_loop(), asyncio.Event()
+        shipper = LogShipper(
+            self._bench.containers,
+            self._bench.logs,
+            self.ref,
+            container,
+            self.spec.log_bytes,
+            on_done=lambda: loop.call_soon_threadsafe(logged.set),
+        )
         began = time.monotonic()
         if spool.progress.started_at is None:
             await self._start(container)
@@ -150,16 +160,36 @@ class Attempt:
         if found is None:
             return self._ending(EndReason.CANCELLED, "discarded")
         ran = time.monotonic() - began
-        logged = False
-        while not logged:
-            logged = await self._bench.in_thread(lambda: shipper.wait(LOG_PATIENCE_SECONDS))
+        await self._log_stored(shipper, logged)
+        return await self._conclude(found, started_at, ran, logged=logged.is_set())
+
+    async def _prepared(self) -> str:
+        """Return a container that is ready to start, within the time that preparing may take."""
+        limit = self.spec.prepare_timeout.total_seconds()
+        unfinished = EndReason.IMAGE
+
+        def note(reason: EndReason) -> None:
+            nonlocal unfinished
+            unfinished = reason
+
+        while True:
+            try:
+                async with asyncio.timeout(limit):
+                    work = prepare(self.order, self._spool, self._bench, self._progressed, note)
+                    return await self._unless_stopped(work)
+            except TimeoutError:
+                if not self._bench.in_thread.held_up:  # by an engine or a store that is away: no fault of the job's
+                    raise PreparationError(unfinished, f"preparation took longer than {limit:g} s") from None
+
+    async def _log_stored(self, shipper: LogShipper, logged: asyncio.Event) -> None:
+        """Wait until the whole log is stored, or cannot be."""
+        while not logged.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOG_PATIENCE_SECONDS):
+                    await logged.wait()
             if not shipper.store_is_away:  # while it is, the end could not be written either
                 break
         shipper.give_up()
-        return await self._conclude(found, started_at, ran, logged=logged)
-
-    async def _prepare(self) -> None:
-        self.container = await prepare(self.order, self._spool, self._bench, partial(self._progressed, "image"))
 
     async def _start(self, container: str) -> None:
         began = time.monotonic()
@@ -174,11 +204,13 @@ class Attempt:
             raise
         started_at = datetime.now(UTC)
         timings = replace(spool.progress.timings, start=time.monotonic() - began)
-        await self._bench.in_thread(lambda: spool.note(started_at=started_at, timings=timings))
+        await self._bench.in_thread(lambda: spool.note(started_at=started_at, boot=boot_id(), timings=timings))
 
     async def _until_ended(self, container: str, started_at: datetime) -> Exit | None:
         """Watch clock, disk, wishes and the engine until the container has ended; None when it was discarded."""
-        deadline = started_at + self.spec.timeout
+        # How long it ran before is asked of the wall clock, for whoever measured it may be gone; the rest is measured.
+        ran_before = max(timedelta(), datetime.now(UTC) - started_at)
+        deadline = time.monotonic() + (self.spec.timeout - ran_before).total_seconds()
         next_disk = time.monotonic() + DISK_LOOK_SECONDS
         stopping: asyncio.Task[None] | None = None
         try:
@@ -188,7 +220,7 @@ class Attempt:
                     return found
                 if self._discarded:
                     return None
-                if self._stop is None and datetime.now(UTC) >= deadline:
+                if self._stop is None and time.monotonic() >= deadline:
                     self._stop = "timeout"
                 if self._stop is None and time.monotonic() >= next_disk:
                     self._disk_used = await self._bench.in_thread(lambda: artifacts.disk_usage(self._spool.workspace))
@@ -198,7 +230,7 @@ class Attempt:
                 if self._stop is not None and (stopping is None or stopping.done()):
                     stopping = asyncio.create_task(self._stop_container(container))
                 self._changed.clear()
-                left = (deadline - datetime.now(UTC)).total_seconds() if self._stop is None else LOOK_SECONDS
+                left = deadline - time.monotonic() if self._stop is None else LOOK_SECONDS
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.001, min(left, LOOK_SECONDS))):
                         await self._changed.wait()
@@ -211,12 +243,15 @@ class Attempt:
 
     async def _look(self, container: str) -> Exit | None:
         try:
-            return await self._bench.in_thread(lambda: self._bench.containers.inspect(container))
+            found = await self._bench.in_thread(lambda: self._bench.containers.inspect(container))
         except RGridError as error:
             if error.code is Code.NOT_FOUND:  # somebody removed it
                 return Exit(None, oom_killed=False, started_at=None, finished_at=None, error="the container is gone")
             self._engine_was_away = True
             return None
+        if found is None:  # it outlived whatever became of the engine
+            self._engine_was_away = False
+        return found
 
     async def _stop_container(self, container: str) -> None:
         """SIGTERM, the grace, SIGKILL."""
@@ -262,11 +297,9 @@ class Attempt:
         outputs: tuple[OutputFile, ...] = ()
         try:
             outputs = await self._bench.in_thread.patiently(self._collect)
-        except RGridError as error:
-            if reason is EndReason.EXIT:
-                reason, message = EndReason.OUTPUT, f"{message}; {error.message}"
-            else:
-                message = f"{message}; {error.message}"
+        except (RGridError, artifacts.OutputError) as error:
+            reason = EndReason.OUTPUT if reason is EndReason.EXIT else reason
+            message = f"{message}; {error}"
         if not logged:
             message = f"{message}; the last of its log could not be stored"
         timings = replace(progress.timings, run=elapsed.total_seconds(), collect=time.monotonic() - began)
@@ -307,7 +340,7 @@ class Attempt:
                 break
         await in_thread(self._spool.remove)
 
-    async def _unless_stopped(self, preparing: Coroutine[None, None, None]) -> None:
+    async def _unless_stopped(self, preparing: Coroutine[None, None, T]) -> T:
         """Prepare, but not a moment longer than anybody wants it."""
         task = asyncio.ensure_future(preparing)
         while not task.done():
@@ -324,9 +357,9 @@ class Attempt:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 raise PreparationError(EndReason.CANCELLED, "stopped on request before it started")
-        task.result()
+        return task.result()
 
-    def _progressed(self, phase: str, detail: str) -> None:
+    def _progressed(self, detail: str, phase: str = "image") -> None:
         self._bench.reporter.send(AttemptProgressed(self.ref, phase, datetime.now(UTC), detail))
 
     def _ending(self, reason: EndReason, message: str) -> Ending:

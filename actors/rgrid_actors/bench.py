@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor as Pool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rgrid.errors import Code, RGridError
 from rgrid.store.ports import BlobStore, LogStore
 from rgrid_actors.artifacts import Ids
 from rgrid_actors.containers.port import Containers
+from rgrid_actors.flights import Flights
 from rgrid_actors.reporter import Reporter
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ class InThread:
     def __init__(self, pool: Pool) -> None:
         """Keep the pool."""
         self._pool = pool
+        #: How many wait, right now, for an engine or a store that is away.
+        self.held_up = 0
 
     async def __call__(self, act: Callable[[], T]) -> T:
         """Do it in a thread."""
@@ -32,16 +35,20 @@ class InThread:
 
     async def patiently(self, act: Callable[[], T]) -> T:
         """Do it in a thread, again and again while the engine or the store is away: that is no fault of the job's."""
-        pause = 0.2
-        while True:
-            try:
-                return await self(act)
-            except RGridError as error:
-                if error.code not in AWAY:
-                    raise
-                log.warning("trying again in %.1f s: %s", pause, error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+        pause, held_up = 0.2, 0
+        try:
+            while True:
+                try:
+                    return await self(act)
+                except RGridError as error:
+                    if error.code not in AWAY:
+                        raise
+                    log.warning("trying again in %.1f s: %s", pause, error)
+                self.held_up, held_up = self.held_up + 1 - held_up, 1
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+        finally:
+            self.held_up -= held_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +61,5 @@ class Bench:
     reporter: Reporter
     ids: Ids
     in_thread: InThread
+    #: Images that are pulled now, each once however many attempts wait for it.
+    pulls: Flights[str] = field(default_factory=Flights)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from rgrid.domain.ids import NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef, NodeInfo
@@ -26,7 +27,7 @@ from rgrid_actors.attempt import Attempt
 from rgrid_actors.bench import Bench, InThread
 from rgrid_actors.containers.port import Containers, EngineEvent
 from rgrid_actors.reporter import Reporter, SchedulerLink
-from rgrid_actors.spool import Spools
+from rgrid_actors.spool import Spool, Spools
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ PROBE_SECONDS = 5.0
 SAMPLE_SECONDS = 0.25
 SWEEP_SECONDS = 60.0
 THREADS = 64
+#: So many wishes about attempts that are not known here are remembered, in case their orders are still on the way.
+UNWANTED = 1000
+_STOPPED, _STOPPED_NOW, _DISCARDED = "stopped", "stopped-now", "discarded"
 #: Users of these ids own nothing on a node.
 NOBODY = Ids(65534, 65534)
 
@@ -64,6 +68,8 @@ class Executor:
         self._by_container: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strays: set[str] = set()
+        self._lost_folders: set[Path] = set()
+        self._unwanted: dict[AttemptRef, str] = {}
         self._registered = False
 
     async def start(self) -> None:
@@ -90,18 +96,24 @@ class Executor:
     async def start_attempts(self, orders: Sequence[AttemptOrder]) -> None:
         """Take attempts on; one that is held already is not taken twice."""
         for order in orders:
-            if order.ref not in self._attempts:
+            if order.ref not in self._attempts and self._unwanted.get(order.ref) != _DISCARDED:
                 self._begin(order)
+                if (wish := self._unwanted.get(order.ref)) is not None:
+                    self._attempts[order.ref].request_stop(now=wish == _STOPPED_NOW)
 
     async def stop_attempt(self, ref: AttemptRef, *, now: bool) -> None:
         """Stop an attempt and report its end."""
         if (attempt := self._attempts.get(ref)) is not None:
             attempt.request_stop(now=now)
+        else:
+            self._do_not_want(ref, _STOPPED_NOW if now else _STOPPED)
 
     async def discard_attempt(self, ref: AttemptRef) -> None:
         """Kill an attempt that is not ours any more and report nothing."""
         if (attempt := self._attempts.get(ref)) is not None:
             attempt.discard()
+        else:
+            self._do_not_want(ref, _DISCARDED)
 
     async def status(self) -> dict[str, object]:
         """Say who this is and what it holds."""
@@ -111,6 +123,12 @@ class Executor:
         """Show node and load in the Ray dashboard."""
         running = sum(attempt.running for attempt in self._attempts.values())
         return f"Executor({self._info.name}: {running} running, {len(self._attempts)} held)"
+
+    def _do_not_want(self, ref: AttemptRef, wish: str) -> None:
+        """Remember a wish that came before the order it is about: Ray delivers a small call before a large one."""
+        self._unwanted[ref] = wish
+        if len(self._unwanted) > UNWANTED:
+            del self._unwanted[next(iter(self._unwanted))]
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -122,6 +140,10 @@ class Executor:
     async def _live(self, attempt: Attempt) -> None:
         try:
             await attempt.run()
+        except Exception:
+            # Nothing was reported, so the scheduler must not go on believing in it: registering tells.
+            log.exception("attempt %s was left without an end", attempt.ref)
+            self._registered = False
         finally:
             self._attempts.pop(attempt.ref, None)
 
@@ -194,6 +216,15 @@ class Executor:
             log.info("removing container %s, which no attempt owns", stray[:12])
             await self._in_thread(partial(self._containers.remove, stray))
         self._strays = strays
+        await self._in_thread(self._sweep_folders)
+
+    def _sweep_folders(self) -> None:
+        """Remove folders that no attempt owns, once they were seen twice: one may be taken on at this moment."""
+        found = {spool.folder for spool in self._spools.all()}
+        lost = found - {self._spools.of(ref).folder for ref in list(self._attempts)}
+        for folder in lost & self._lost_folders:
+            Spool(folder).remove()
+        self._lost_folders = lost
 
     async def _every(self, seconds: float, act: Callable[[], Coroutine[None, None, None]]) -> None:
         while True:

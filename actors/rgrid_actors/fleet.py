@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: A call that takes longer is given up and, where it matters, made again. Ray itself never gives up (RAY.md 0.4).
 CALL_SECONDS = 30.0
+#: A heartbeat that takes longer is not worth waiting for: the next one is due.
+HEARTBEAT_SECONDS = 5.0
 
 
 class RayFleet:
@@ -29,6 +31,7 @@ class RayFleet:
         self._config = config
         self._executors: dict[NodeName, Any] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        self._undelivered: set[NodeName] = set()
 
     async def watch(self, silent: frozenset[NodeName]) -> list[NodeName]:
         """Make executors where there are none; return the nodes Ray calls dead."""
@@ -50,6 +53,11 @@ class RayFleet:
         """Send an order to forget an attempt."""
         self._send(node, "discard_attempt", ref)
 
+    def undelivered(self) -> frozenset[NodeName]:
+        """Return the nodes that an order may not have reached since this was last asked."""
+        found, self._undelivered = frozenset(self._undelivered), set()
+        return found
+
     def _executor(self, name: NodeName, node: dict[str, Any]) -> Any:
         from rgrid_actors.remote import make_executor
 
@@ -62,13 +70,14 @@ class RayFleet:
 
     async def _call(self, node: NodeName, method: str, *args: object, **words: object) -> None:
         handle = self._executors.get(node)
-        if handle is None:
-            return  # it registers once it is there, and is sent what it should hold
         try:
+            if handle is None:
+                raise LookupError("no executor is known there yet")  # noqa: TRY301  # one way to miss a node
             async with asyncio.timeout(CALL_SECONDS):
                 await getattr(handle, method).remote(*args, **words)
-        except Exception as error:  # noqa: BLE001  # the executor registers anew, and the order is sent again
+        except Exception as error:  # noqa: BLE001  # the executor is asked to register, and is sent it again
             log.warning("%s did not reach node %s: %s", method, node, error)
+            self._undelivered.add(node)
 
 
 class RaySchedulerLink:
@@ -84,17 +93,17 @@ class RaySchedulerLink:
 
     async def heartbeat(self, info: NodeInfo, incarnation: str) -> bool:
         """Tell the scheduler that this node lives."""
-        return bool(await self._call("heartbeat", info, incarnation))
+        return bool(await self._call("heartbeat", info, incarnation, seconds=HEARTBEAT_SECONDS))
 
     async def report(self, reports: Sequence[Report]) -> None:
         """Report, and wait for the acknowledgement."""
         await self._call("report", list(reports))
 
-    async def _call(self, method: str, *args: object) -> object:
+    async def _call(self, method: str, *args: object, seconds: float = CALL_SECONDS) -> object:
         try:
             if self._scheduler is None:
                 self._scheduler = await asyncio.to_thread(ray.get_actor, SCHEDULER, NAMESPACE)
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await getattr(self._scheduler, method).remote(*args)
         except BaseException:
             self._scheduler = None

@@ -14,7 +14,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from rgrid.domain.job import AttemptRef
@@ -37,8 +38,18 @@ _QUEUE = 10_000
 class LogShipper:
     """Follows the log of one attempt until its container has ended and everything is stored."""
 
-    def __init__(self, containers: Containers, logs: LogStore, ref: AttemptRef, container: str, cap: int) -> None:
-        """Keep what is given; `start` begins."""
+    def __init__(
+        self,
+        containers: Containers,
+        logs: LogStore,
+        ref: AttemptRef,
+        container: str,
+        cap: int,
+        *,
+        on_done: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Keep what is given; `start` begins. `on_done` is called, from a thread, once everything is stored."""
+        self._on_done = on_done
         self._containers, self._logs = containers, logs
         self._ref, self._container = ref, container
         self._tail_bytes = min(TAIL_BYTES, cap // 2)
@@ -66,6 +77,8 @@ class LogShipper:
     def give_up(self) -> None:
         """Stop: the attempt is not ours any more."""
         self._gone.set()
+        with suppress(queue.Full):  # a full queue wakes whoever waits for it as well
+            self._came.put_nowait(None)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +130,9 @@ class LogShipper:
             self._store([entry for entry in batch if entry is not None])
         if ended:
             self._store_tail()
-            self._done.set()
+            if not self._gone.is_set():
+                self._done.set()
+                self._on_done()
 
     def _next_batch(self) -> list[LogEntry | None]:
         return [self._came.get(), *self._rest()] if not self._gone.is_set() else [None]
@@ -182,10 +197,14 @@ class LogShipper:
         pause = 0.1
         while not self._gone.is_set():
             try:
-                return self._logs.tail(self._ref.job, self._ref.number)
+                tail = self._logs.tail(self._ref.job, self._ref.number)
             except RGridError:
+                self.store_is_away = True
                 self._gone.wait(pause)
                 pause = min(pause * 2, 5.0)
+            else:
+                self.store_is_away = False
+                return tail
         return None
 
 

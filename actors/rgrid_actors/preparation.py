@@ -4,15 +4,16 @@ Fails only with `PreparationError`, which says what ended the attempt and why.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from rgrid.domain.job import AttemptOrder
+from rgrid.domain.job import AttemptOrder, JobSpec
 from rgrid.domain.reasons import EndReason
 from rgrid.errors import Code, RGridError
 from rgrid_actors import artifacts
-from rgrid_actors.artifacts import InputError
+from rgrid_actors.artifacts import InputError, Snapshot
 from rgrid_actors.bench import Bench
 from rgrid_actors.containers.port import ImageUnavailableError
 from rgrid_actors.spool import Spool
@@ -27,20 +28,26 @@ class PreparationError(Exception):
         self.reason = reason
 
 
-async def prepare(order: AttemptOrder, spool: Spool, bench: Bench, progress: Callable[[str], None]) -> str:
-    """Return the id of a container that is ready to start; `progress` is told, on the loop, of what takes long."""
+async def prepare(
+    order: AttemptOrder,
+    spool: Spool,
+    bench: Bench,
+    progress: Callable[[str], None],
+    unfinished: Callable[[EndReason], None],
+) -> str:
+    """Return the id of a container that is ready to start.
+
+    `progress` is told, on the loop, of what takes long; `unfinished` of the reason it would end for if time ran out.
+    """
     began = time.monotonic()
-    loop, containers, spec = asyncio.get_running_loop(), bench.containers, order.spec
+    containers, spec = bench.containers, order.spec
 
-    def tell(line: str) -> None:
-        loop.call_soon_threadsafe(progress, line)
+    async def have_image() -> str:
+        found = await _image(spec, bench, progress)
+        unfinished(EndReason.INPUT)
+        return found
 
-    deadline = time.monotonic() + spec.prepare_timeout.total_seconds()
-    image, laid_out = await asyncio.gather(
-        bench.in_thread.patiently(lambda: containers.ensure_image(spec.image, tell, deadline=deadline)),
-        bench.in_thread.patiently(lambda: artifacts.lay_out(spool.workspace, spec.inputs, bench.blobs, bench.ids)),
-        return_exceptions=True,
-    )
+    image, laid_out = await asyncio.gather(have_image(), _lay_out(spec, spool, bench), return_exceptions=True)
     if isinstance(image, BaseException):
         raise _failed(image)
     if isinstance(laid_out, BaseException):
@@ -54,6 +61,35 @@ async def prepare(order: AttemptOrder, spool: Spool, bench: Bench, progress: Cal
         lambda: spool.note(container=container, image_digest=image, laid_out=laid_out, timings=timings)
     )
     return container
+
+
+async def _image(spec: JobSpec, bench: Bench, progress: Callable[[str], None]) -> str:
+    """Have the image; one that is absent is pulled once, however many attempts wait for it."""
+    containers, in_thread = bench.containers, bench.in_thread
+    found = await in_thread.patiently(lambda: containers.find_image(spec.image))
+    if found is not None:
+        return found
+    loop = asyncio.get_running_loop()
+    deadline = time.monotonic() + spec.prepare_timeout.total_seconds()
+
+    async def pull(tell: Callable[[str], None]) -> str:
+        def tell_loop(line: str) -> None:
+            loop.call_soon_threadsafe(tell, line)
+
+        return await in_thread.patiently(lambda: containers.pull_image(spec.image, tell_loop, deadline=deadline))
+
+    return await bench.pulls.join(spec.image, pull, progress)
+
+
+async def _lay_out(spec: JobSpec, spool: Spool, bench: Bench) -> Snapshot:
+    """Lay the inputs out; the thread that does it stops when nobody wants them any more."""
+    given_up = threading.Event()
+    try:
+        return await bench.in_thread.patiently(
+            lambda: artifacts.lay_out(spool.workspace, spec.inputs, bench.blobs, bench.ids, given_up.is_set)
+        )
+    finally:
+        given_up.set()
 
 
 def _failed(error: BaseException) -> BaseException:

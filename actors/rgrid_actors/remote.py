@@ -37,7 +37,7 @@ class SchedulerActor(Scheduler):
         """Put it together and begin."""
         _log_to_stderr(config)
         engine = make_engine(config.database_url, pool_size=4, application_name="rgrid scheduler")
-        check(engine)
+        await self._insist(lambda: check(engine))  # an actor that fails here is not restarted, and Postgres comes back
         super().__init__(config, PostgresLedger(engine), RayFleet(config))
         await self.start()
         self._listener = Listener(

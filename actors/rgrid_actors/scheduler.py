@@ -38,12 +38,17 @@ T = TypeVar("T")
 MAX_BATCH = 2000
 BEAT_SECONDS = 2.0
 TICK_SECONDS = 1.0
+#: A tick so far from its time says that the clock was set, or that this process stood still (stopped, suspended,
+#: starved). It says nothing of the nodes.
+SKIP_SECONDS = 5.0
+#: After a fault nobody foresaw, so long until the scheduler starts afresh.
+FAULT_PAUSE_SECONDS = 1.0
 _WRITES = get_args(cmd.Write)
 
 
 class Fleet(Protocol):
     """The executors, as the scheduler needs them. Sending never waits and never fails: a lost order is sent again
-    when its executor registers."""
+    when its executor registers, which a node that is `undelivered` is asked to do."""
 
     async def watch(self, silent: frozenset[NodeName]) -> list[NodeName]:
         """See that every live node has an executor, looking hard at the `silent` ones; return nodes that are dead."""
@@ -61,12 +66,19 @@ class Fleet(Protocol):
         """Send an order to forget an attempt."""
         ...
 
+    def undelivered(self) -> frozenset[NodeName]:
+        """Return the nodes that an order may not have reached since this was last asked."""
+        ...
+
 
 @dataclass(slots=True)
 class _Inbox:
     """What came in since the last turn."""
 
     events: list[tuple[ev.Event, asyncio.Future[None] | None]] = field(default_factory=list)
+    #: Nodes that were heard. Taken in before time passes, so that no outage of ours makes a node look silent.
+    beats: dict[NodeName, NodeInfo] = field(default_factory=dict)
+    ticked: bool = False
     #: Jobs that gateways named; None once everything is to be looked at.
     news: set[JobId] | None = field(default_factory=set)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,6 +100,7 @@ class Scheduler:
     async def start(self) -> None:
         """Begin a term, restore what is stored, and go to work."""
         self._loop = asyncio.get_running_loop()
+        self._ticked_at = datetime.now(UTC)
         await self._restore()
         self._tasks = [
             asyncio.create_task(self._work(), name="work"),
@@ -109,7 +122,7 @@ class Scheduler:
         node = self._cluster.nodes.get(info.name) if self._cluster else None
         if node is None or node.state == "lost" or self._registered.get(info.name) != incarnation:
             return False
-        self._put(ev.HeartbeatReceived(info))
+        self._inbox.beats[info.name] = info
         return True
 
     async def report(self, reports: Sequence[ev.Report]) -> None:
@@ -149,19 +162,31 @@ class Scheduler:
             news, self._inbox.news = self._inbox.news, set()
             if self._inbox.events:
                 self._inbox.filled.set()
+            else:
+                taken += [(event, None) for event in self._time_passed()]
             try:
                 await self._turn(taken, news)
             except DeposedError:
                 log.error("another scheduler has begun a later term; this one ends")  # noqa: TRY400  # no fault
                 self._deposed()
                 return
-            except StaleWriteError:
-                log.exception("memory and store disagree; starting afresh from the store")
-                await self._restore()
+            except Exception as error:
+                if isinstance(error, StaleWriteError):
+                    log.exception("memory and store disagree; starting afresh from the store")
+                else:
+                    log.exception("a fault nobody foresaw; starting afresh from the store")
+                    await asyncio.sleep(FAULT_PAUSE_SECONDS)
                 # Nothing of this turn was written; whoever reported will report again.
                 for _, waiter in taken:
                     if waiter is not None and not waiter.done():
                         waiter.set_exception(RuntimeError("the scheduler started afresh; report again"))
+                await self._restore()
+
+    def _time_passed(self) -> list[ev.Event]:
+        """Return who was heard, and then that time passed: in this order, however long the last turn took."""
+        heard, self._inbox.beats = self._inbox.beats, {}
+        ticked, self._inbox.ticked = self._inbox.ticked, False
+        return [*map(ev.HeartbeatReceived, heard.values()), *([ev.TimePassed()] if ticked else [])]
 
     async def _turn(
         self, taken: Sequence[tuple[ev.Event, asyncio.Future[None] | None]], news: set[JobId] | None
@@ -198,7 +223,8 @@ class Scheduler:
                 case cmd.DiscardAttempt(node, ref):
                     self._fleet.discard(node, ref)
 
-    async def _insist(self, act: Callable[[], T]) -> T:
+    @staticmethod
+    async def _insist(act: Callable[[], T]) -> T:
         """Do it in a thread, again and again while the store is away: holding still is all a scheduler can do then."""
         pause = 0.1
         while True:
@@ -240,7 +266,15 @@ class Scheduler:
             await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
     def _tick(self) -> None:
-        self._put(ev.TimePassed())
+        now = datetime.now(UTC)
+        skipped, self._ticked_at = (now - self._ticked_at).total_seconds() - TICK_SECONDS, now
+        if abs(skipped) > SKIP_SECONDS:
+            log.warning("the clock went %.1f s further than this process did", skipped)
+            self._put(ev.TimeSkipped(skipped))
+        for node in self._fleet.undelivered():
+            self._registered.pop(node, None)  # its next heartbeat is answered with: register, and you are told all
+        self._inbox.ticked = True
+        self._inbox.filled.set()
 
     def _poll(self) -> None:
         self._note_news("")
@@ -250,7 +284,7 @@ class Scheduler:
         assert cluster is not None
         heard = {name: n.last_heard for name, n in cluster.nodes.items() if n.state in {"ready", "unready"}}
         with suppress(RGridError):  # the store is away: the loop says so, and a beat is not worth a queue
-            await asyncio.to_thread(self._ledger.beat, term=cluster.term, heard=heard, now=datetime.now(UTC))
+            await asyncio.to_thread(self._ledger.beat, term=cluster.term, heard=heard)
 
     async def _watch(self) -> None:
         cluster = self._cluster

@@ -4,9 +4,12 @@
 only after the scheduler has acknowledged that end. Files are replaced whole, so that none is ever found half written.
 """
 
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 from rgrid.domain.job import AttemptOrder, AttemptRef, Ending, Timings
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+#: A thread that still lays files out stops at the next one; so often and so long its last one is waited for.
+_REMOVALS = 20
+_REMOVAL_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Progress:
     container: str | None = None
     image_digest: str | None = None
     started_at: datetime | None = None
+    #: Which life of the machine it was started in; a container does not outlive that.
+    boot: str | None = None
     timings: Timings = field(default_factory=Timings)
     #: Inputs as they were laid out (path: size and mtime), to tell what the script changed.
     laid_out: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -78,8 +88,13 @@ class Spool:
         return _read(self.folder / "ending.json", _ENDING)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Leave nothing behind, whatever rights a script gave its folders and whoever still writes for a moment."""
+        for _ in range(_REMOVALS):
+            shutil.rmtree(self.folder, onerror=_take_rights)
+            if not self.folder.exists():
+                return
+            time.sleep(_REMOVAL_PAUSE_SECONDS)
+        log.warning("%s could not be removed; it is tried again with the next sweep", self.folder)
 
 
 class Spools:
@@ -94,10 +109,26 @@ class Spools:
         return Spool(self.folder / f"{ref.job}.{ref.number}.{ref.lease}")
 
     def all(self) -> Iterator[Spool]:
-        """Give every folder there is."""
+        """Give every folder there is, in the order of their names."""
         if self.folder.is_dir():
             for entry in sorted(self.folder.iterdir()):
                 yield Spool(entry)
+
+
+def boot_id() -> str:
+    """Return what tells this life of the machine from the one before it; empty where the kernel does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _take_rights(_act: Callable[..., object], path: str, _error: object) -> None:
+    """Give ourselves the rights that were missing, for the next round."""
+    for folder in (Path(path).parent, Path(path)):
+        with suppress(OSError):
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(0o700)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -156,7 +156,7 @@ def _id(client: Client, word: str) -> str:
     """Return the id a word stands for."""
     if word not in {"last", "-"}:
         return word
-    newest = client.jobs(limit=1).jobs
+    newest = client.jobs(owner=client.me(), limit=1).jobs  # an operator's `last` is not somebody else's job
     if not newest:
         raise RGridError(Code.JOB_NOT_FOUND, "there is no job yet", hint="Run one with `rgrid run SCRIPT`.")
     return newest[0].id

@@ -33,6 +33,7 @@ Runtime = Annotated[str | None, typer.Option(help="What runs it; `rgrid runtimes
 Image = Annotated[str | None, typer.Option(help="Run it in this image instead of the runtime's own.")]
 Cpus = Annotated[str, typer.Option(help="CPUs it may use, for example 0.5 or 2.")]
 Memory = Annotated[str, typer.Option(help="Memory it may use, for example 512M or 1.5GiB.")]
+Disk = Annotated[str, typer.Option(help="Disk space its files may hold, for example 2G.")]
 Timeout = Annotated[str, typer.Option(help="Time it may run, for example 300, 90s or 1h30m.")]
 Env = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="Set a variable; K alone passes yours on.")]
 EnvFile = Annotated[list[Path] | None, typer.Option(help="Set the variables in a file of K=V lines.")]
@@ -55,6 +56,7 @@ def run(  # noqa: PLR0917  # its options
     cpus: Cpus = "1",
     memory: Memory = "512M",
     timeout: Timeout = "300",
+    disk: Disk = "2G",
     env: Env = None,
     env_file: EnvFile = None,
     network: Network = False,
@@ -80,6 +82,7 @@ def run(  # noqa: PLR0917  # its options
         cpus=cpus,
         memory=memory,
         timeout=timeout,
+        disk=disk,
         env=environment(env or [], env_file or []),
         network=network,
         name=name,
@@ -115,6 +118,7 @@ def submit(  # noqa: PLR0917  # its options
     cpus: Cpus = "1",
     memory: Memory = "512M",
     timeout: Timeout = "300",
+    disk: Disk = "2G",
     env: Env = None,
     env_file: EnvFile = None,
     network: Network = False,
@@ -134,6 +138,7 @@ def submit(  # noqa: PLR0917  # its options
         cpus,
         memory,
         timeout,
+        disk,
         env,
         env_file,
         network,
@@ -155,6 +160,7 @@ def make_submission(
     cpus: str,
     memory: str,
     timeout: str,
+    disk: str,
     env: dict[str, str],
     network: bool,
     name: str | None,
@@ -169,6 +175,7 @@ def make_submission(
             "cpu_millis": parse_cpus(cpus),
             "memory_bytes": parse_memory(memory),
             "timeout_seconds": parse_duration(timeout).total_seconds(),
+            "disk_bytes": parse_memory(disk),
         }
     except QuantityError as error:
         raise RGridError(Code.QUANTITY_INVALID, str(error)) from None

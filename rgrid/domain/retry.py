@@ -9,16 +9,20 @@ MAX_FREE_RETRIES = 8
 MAX_INTERNAL_RETRIES = 2
 
 
-def is_retried(reason: EndReason, *, exit_code: int | None, charged: int, free: int, max_retries: int) -> bool:
+def is_retried(
+    reason: EndReason, *, exit_code: int | None, charged: int, free: int, max_retries: int, internal: int = 0
+) -> bool:
     """Say whether a job is tried again.
 
-    `charged` and `free` count its *earlier* endings of each kind; `max_retries` is what the submission allows.
+    `charged` and `free` count its *earlier* endings of each kind, `internal` those of the free ones that were RGrid's
+    own faults; `max_retries` is what the submission allows.
     """
     match RETRY_OF[reason]:
         case Retry.NEVER:
             return False
         case Retry.FREE:
-            return free < (MAX_INTERNAL_RETRIES if reason is EndReason.INTERNAL else MAX_FREE_RETRIES)
+            ours = reason is EndReason.INTERNAL
+            return free < MAX_FREE_RETRIES and not (ours and internal >= MAX_INTERNAL_RETRIES)
         case Retry.CHARGED:
             succeeded = reason is EndReason.EXIT and exit_code == 0
             return not succeeded and charged < max_retries

@@ -28,6 +28,8 @@ class Job:
     charged: int
     free: int
     state: State
+    #: How many of `free` were faults of RGrid's own. Not stored: a new scheduler gives the benefit of the doubt.
+    internal: int = 0
     #: Number of the current attempt, or of the last one while the job waits.
     attempt: int = 0
     lease: Lease | None = None

@@ -104,6 +104,14 @@ class TimePassed:
     """Nothing happened but time."""
 
 
+@dataclass(frozen=True, slots=True)
+class TimeSkipped:
+    """The clock was set, or the scheduler stood still: that it heard nobody in these seconds proves nothing."""
+
+    #: Less than nothing when the clock was set back.
+    seconds: float
+
+
 Event = (
     JobSubmitted
     | JobRestored
@@ -116,6 +124,7 @@ Event = (
     | AttemptStarted
     | AttemptEnded
     | TimePassed
+    | TimeSkipped
 )
 #: What executors report, again and again until it is acknowledged.
 Report = AttemptProgressed | AttemptStarted | AttemptEnded

@@ -49,6 +49,8 @@ def react(cluster: Cluster, event: ev.Event, now: datetime) -> Commands:  # noqa
             done = on_attempt_ended(cluster, event)
         case ev.TimePassed():
             done = on_time_passed(cluster, now)
+        case ev.TimeSkipped():
+            done = on_time_skipped(cluster, event)
         case _:
             assert_never(event)
     return done
@@ -130,12 +132,18 @@ def _end(cluster: Cluster, job: Job, ending: Ending) -> Commands:
     ref, asked_to_stop = job.ref, job.state is State.STOPPING
     lost = RETRY_OF[ending.reason] is Retry.FREE
     again = not asked_to_stop and is_retried(
-        ending.reason, exit_code=ending.exit_code, charged=job.charged, free=job.free, max_retries=job.max_retries
+        ending.reason,
+        exit_code=ending.exit_code,
+        charged=job.charged,
+        free=job.free,
+        internal=job.internal,
+        max_retries=job.max_retries,
     )
     cluster.vacate(job)
     if again:
         job.state = next_state(job.state, Step.REQUEUED)
         job.free += lost
+        job.internal += ending.reason is EndReason.INTERNAL
         job.charged += not lost
         cluster.enqueue(job)
         return [cmd.EndAttempt(ref, ending, job.state, RETRY_OF[ending.reason])]
@@ -216,6 +224,15 @@ def on_time_passed(cluster: Cluster, now: datetime) -> Commands:
         for job_id in sorted(node.jobs):
             done += _end(cluster, cluster.jobs[job_id], _lost(EndReason.NODE_LOST, now, why))
     return done
+
+
+def on_time_skipped(cluster: Cluster, event: ev.TimeSkipped) -> Commands:
+    """Leave out of every node's silence the time in which nobody listened."""
+    skipped = timedelta(seconds=event.seconds)
+    cluster.rejoin_until += skipped
+    for node in cluster.nodes.values():
+        node.last_heard += skipped
+    return []
 
 
 # -- small parts ------------------------------------------------------------------------------------------------------

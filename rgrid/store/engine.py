@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from rgrid.errors import Code, RGridError
@@ -14,6 +22,7 @@ DRIVER = "postgresql+psycopg2"
 _REFUSED = ("password authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba")
 _DISK_FULL = "53100"
 _UNDEFINED = {"42P01", "42703"}
+_NOT_ALLOWED = "42501"
 
 
 def normalise_url(url: str) -> str:
@@ -54,6 +63,8 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "rgrid
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
+            # Keepalives say nothing while an answer is awaited: a host that vanished would hold us a quarter hour.
+            "tcp_user_timeout": 30_000,
         },
     )
 
@@ -65,12 +76,10 @@ def translate_errors() -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise RGridError(Code.DATABASE_UNREACHABLE, "Postgres is too busy to answer") from error
-    except (OperationalError, ProgrammingError) as error:
-        raise _translated(error) from error
+    except (IntegrityError, DataError):
+        raise  # what we wrote was wrong: a bug of ours
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise RGridError(Code.DATABASE_UNREACHABLE, "Postgres closed the connection") from error
-        raise
+        raise _translated(error) from error
 
 
 def _translated(error: DBAPIError) -> Exception:
@@ -80,8 +89,12 @@ def _translated(error: DBAPIError) -> Exception:
         return RGridError(Code.DISK_FULL, "Postgres has no space left on its disk")
     if state in _UNDEFINED:
         return RGridError(Code.SCHEMA_UNKNOWN, f"the database lacks what this version needs: {words.split(' LINE')[0]}")
+    if state == _NOT_ALLOWED or any(word in words for word in _REFUSED if isinstance(error, OperationalError)):
+        return RGridError(Code.DATABASE_REFUSED, f"Postgres refuses: {words}")
+    if error.connection_invalidated:
+        return RGridError(Code.DATABASE_UNREACHABLE, "Postgres closed the connection")
     if isinstance(error, OperationalError):
-        if any(word in words for word in _REFUSED):
-            return RGridError(Code.DATABASE_REFUSED, f"Postgres refuses: {words}")
         return RGridError(Code.DATABASE_UNREACHABLE, f"Postgres does not answer: {words}")
+    if isinstance(error, InterfaceError | InternalError):  # in recovery, read-only after a failover, or broken
+        return RGridError(Code.DATABASE_UNREACHABLE, f"Postgres cannot do it now: {words}")
     return error

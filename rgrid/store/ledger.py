@@ -80,10 +80,10 @@ class PostgresLedger:
                     {"channel": channels.CHANGED, "payload": payload if len(payload) <= MAX_PAYLOAD else ""},
                 )
 
-    def beat(self, *, term: int, heard: Mapping[NodeName, datetime], now: datetime) -> None:
-        """Note who lives."""
+    def beat(self, *, term: int, heard: Mapping[NodeName, datetime]) -> None:
+        """Note who lives; that the scheduler does, by the clock its silence is measured with."""
         with translate_errors(), self._engine.begin() as tx:
-            seen = update(grid).where(grid.c.term == term).values(scheduler_seen_at=now)
+            seen = update(grid).where(grid.c.term == term).values(scheduler_seen_at=func.now())
             if tx.execute(seen).rowcount == 0:
                 raise DeposedError
             if heard:

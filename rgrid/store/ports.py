@@ -50,7 +50,7 @@ class Ledger(Protocol):
         """Write all or nothing; tell those who wait. Raises `DeposedError`, `StaleWriteError`."""
         ...
 
-    def beat(self, *, term: int, heard: Mapping[NodeName, datetime], now: datetime) -> None:
+    def beat(self, *, term: int, heard: Mapping[NodeName, datetime]) -> None:
         """Note that the scheduler lives and when each node was last heard. Raises `DeposedError`."""
         ...
 

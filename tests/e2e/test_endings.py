@@ -119,25 +119,11 @@ def test_a_log_is_there_while_it_runs(
     grid("cancel", "--now", job)
 
 
-def test_too_much_on_its_disk(grid: Grid, script: Callable[[str], str], eventually: Callable[..., object]) -> None:
-    """The cap cannot be set from the command line yet, so the API is asked."""
-    import hashlib
-
-    from rgrid.client import Client
-    from rgrid.home import read_grid
-    from rgrid.wire import FileEntry, Submission
-
-    text = b"import time\nwith open('big', 'wb') as f:\n    f.write(bytes(64 * 1024**2))\ntime.sleep(60)"
-    digest = hashlib.sha256(text).hexdigest()
-    local = read_grid(grid.home)
-    assert local is not None
-    client = Client(local.api_url, local.api_key)
-    client.upload(digest, lambda: iter([text]))
-    entry = FileEntry(path="s.py", digest=digest, size=len(text))
-    job = client.submit(Submission(script="s.py", inputs=[entry], disk_bytes=16 * MIB))
-    ended = client.job(job.id, wait=60)
-    client.close()
-    assert (ended.state, ended.reason) == ("failed", "disk")
+def test_too_much_on_its_disk(grid: Grid, script: Callable[[str], str]) -> None:
+    text = "import time\nwith open('big', 'wb') as f:\n    f.write(bytes(64 * 1024**2))\ntime.sleep(60)"
+    done = grid("run", "--disk", "16M", script(text))
+    assert done.returncode == 125
+    assert "rgrid: disk: its workspace held 64 MiB; the limit is 16 MiB" in done.stderr
 
 
 def test_what_follows_the_script_is_the_scripts(grid: Grid, script: Callable[[str], str]) -> None:

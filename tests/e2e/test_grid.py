@@ -87,6 +87,7 @@ def test_keys_and_owners(grid: Grid) -> None:
     assert json.loads(grid("list", "--json", env=guest).stdout) == []
     assert lines(grid("show", job, env=guest)) == (2, "error[job-not-found]", 2)
     assert grid("run", HELLO, env=guest).returncode == 0
+    assert grid.json("show", "last")["id"] == job, "an operator's last job is the operator's own"
     assert lines(grid("keys", "list", env=guest)) == (125, "error[not-allowed]", 2)
     assert grid("keys", "revoke", made["id"]).returncode == 0
     assert lines(grid("list", env={"RGRID_API_KEY": "rg_wrong"})) == (125, "error[key-wrong]", 2)
@@ -97,6 +98,7 @@ def test_keys_and_owners(grid: Grid) -> None:
     [
         (["run", "--memory", "9999G", HELLO], {}, (2, "error[limit-exceeded]", 2)),
         (["run", "--image", "python:3.11", "README"], {}, (2, "error[script-not-found]", 2)),
+        (["run", HELLO, "caf\udce9"], {}, (2, "error[submission-invalid]", 2)),
         (["show", "zzzz"], {}, (2, "error[job-not-found]", 2)),
         (["list"], {"RGRID_API_URL": "http://127.0.0.1:9"}, None),
         (["list"], {"RGRID_API_URL": "nonsense"}, (2, "error[setting-invalid]", 2)),

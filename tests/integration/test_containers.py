@@ -32,7 +32,7 @@ class Bench:
         grid = GridId(hashlib.sha256(str(folder).encode()).hexdigest()[:8])
         self.containers = DockerContainers(grid, NodeName("n1"))
         self.api = docker.APIClient(version="auto")
-        self.image = self.containers.ensure_image(IMAGE, lambda _: None, deadline=time.monotonic() + 60)
+        self.image = self.containers.find_image(IMAGE)
         self.began = time.time()
 
     def order(self, script: str, **more: object) -> AttemptOrder:
@@ -280,6 +280,14 @@ def test_nothing_is_left_behind(bench: Bench) -> None:
     assert caught.value.code is Code.NOT_FOUND
 
 
+def test_what_has_ended_is_not_started_a_second_time(bench: Bench) -> None:
+    container = bench.start("print('once')")
+    bench.finish(container)
+    bench.containers.start(container)
+    assert bench.containers.inspect(container) is not None
+    assert bench.output(container)["stdout"] == b"once\n"
+
+
 def test_a_network_of_its_own_only_when_asked(bench: Bench) -> None:
     container = bench.create(bench.order("pass", network=True))
     mode = bench.api.inspect_container(container)["HostConfig"]["NetworkMode"]
@@ -290,7 +298,7 @@ def test_a_network_of_its_own_only_when_asked(bench: Bench) -> None:
 @pytest.mark.parametrize("image", ["no-such-image-at-all:1", "127.0.0.1:9/nothing:1", "NOT A NAME"])
 def test_an_image_that_cannot_be_had(bench: Bench, image: str) -> None:
     with pytest.raises(ImageUnavailableError) as caught:
-        bench.containers.ensure_image(image, lambda _: None, deadline=time.monotonic() + 60)
+        bench.containers.pull_image(image, lambda _: None, deadline=time.monotonic() + 60)
     assert "\n" not in str(caught.value)
     assert repr(image) in str(caught.value)
 

@@ -197,6 +197,7 @@ def test_a_revoked_key_stops_working(served: Served, eventually: Callable[..., o
         ({"memory_bytes": 1}, Code.QUANTITY_INVALID),
         ({"runtime": "pyton"}, Code.RUNTIME_UNKNOWN),
         ({"script": "s"}, Code.SUBMISSION_INVALID),
+        ({"disk_bytes": 1}, Code.INPUT_TOO_LARGE),
     ],
 )
 def test_wishes_beyond_the_ceilings(served: Served, more: dict[str, object], code: Code) -> None:
@@ -227,6 +228,7 @@ def test_files_that_cannot_be_laid_out(served: Served) -> None:
         b"\xff\xfe",
         b'{"script": 1}',
         b'{"script":"a\\u0000.py"}',
+        b'{"script":"a.py","args":["\\ud800"]}',
         b"{}" * 100,
         b"1e999",
     ],
@@ -277,6 +279,34 @@ def test_inputs_are_checked_and_bounded(served: Served) -> None:
     assert served.http.head(f"/inputs/{DIGEST}").status_code == 404
     big = os.urandom(3 * 1024**2 + 1)
     served.me.upload(sha256(big).hexdigest(), lambda: iter([big[:1000], big[1000:]]))
+
+
+def test_an_upload_that_falls_silent_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second gateway in this process, for its patience can be shortened."""
+    import anyio
+
+    from rgrid.settings import load_settings
+    from rgrid_api.app import create_app
+    from rgrid_api.routes import inputs
+
+    monkeypatch.setattr(inputs, "SILENCE_SECONDS", 0.2)
+    app = create_app(load_settings(), served.engine.url.render_as_string(hide_password=False))
+
+    async def silent():  # noqa: ANN202
+        yield b"half"
+        await anyio.sleep(30)
+
+    async def upload() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {served.key}"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client,
+        ):
+            return await client.put(f"/v1/inputs/{DIGEST}", content=silent())
+
+    answer = anyio.run(upload)
+    assert (answer.status_code, answer.json()["code"]) == (408, "upload-stalled")
 
 
 def test_waiting_wakes_at_the_end(served: Served) -> None:

@@ -206,9 +206,9 @@ def test_a_deposed_scheduler_writes_nothing(jobs: PostgresJobs, ledger: Postgres
     with pytest.raises(DeposedError):
         old.assign(job.id)
     with pytest.raises(DeposedError):
-        ledger.beat(term=old.term, heard={}, now=now())
+        ledger.beat(term=old.term, heard={})
     new.assign(job.id)
-    ledger.beat(term=new.term, heard={NODE.name: now()}, now=now())
+    ledger.beat(term=new.term, heard={NODE.name: now()})
 
 
 def test_a_retry_keeps_every_attempt(jobs: PostgresJobs, ledger: PostgresLedger) -> None:

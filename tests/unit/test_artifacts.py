@@ -1,6 +1,7 @@
 """Files into a workspace and out of it again."""
 
 import os
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 
 from rgrid.domain.ids import Digest, Owner
 from rgrid.domain.job import InputFile, OutputFile
-from rgrid.errors import Code, RGridError
 from rgrid.store.memory import MemoryBlobs
-from rgrid_actors.artifacts import Ids, InputError, collect, lay_out
+from rgrid_actors import artifacts
+from rgrid_actors.artifacts import Ids, InputError, OutputError, collect, lay_out
 
 ME = Owner("me")
 LIMIT = 10_000
@@ -62,9 +63,35 @@ def test_more_than_the_job_may_use_is_refused(tmp_path: Path, ids: Ids) -> None:
     before = lay_out(workspace, [], blobs, ids)
     for name in ("a", "b"):
         (workspace / name).write_bytes(b"x" * 6)
-    with pytest.raises(RGridError) as caught:
+    with pytest.raises(OutputError, match="more than the 11 bytes"):
         collect(workspace, before, blobs, ME, 11)
-    assert caught.value.code is Code.DISK_FULL
+
+
+def test_more_files_than_anybody_wants_are_refused(tmp_path: Path, ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MAX_OUTPUTS", 2)
+    blobs, workspace = MemoryBlobs(), tmp_path / "w"
+    before = lay_out(workspace, [], blobs, ids)
+    for name in ("a", "b", "c"):
+        (workspace / name).touch()
+    with pytest.raises(OutputError, match="more than 2 files"):
+        collect(workspace, before, blobs, ME, LIMIT)
+    assert artifacts.disk_usage(workspace) >= 3 * 4096, "an empty file costs its file system something"
+
+
+def test_an_input_larger_than_it_was_said_to_be_is_refused(tmp_path: Path, ids: Ids) -> None:
+    blobs = MemoryBlobs()
+    honest = stored(blobs, "s.py", b"x" * 100)
+    with pytest.raises(InputError, match="larger than the 1 bytes"):
+        lay_out(tmp_path / "w", [replace(honest, size=1)], blobs, ids)
+
+
+def test_laying_out_stops_when_nobody_wants_it(tmp_path: Path, ids: Ids) -> None:
+    blobs = MemoryBlobs()
+    inputs = [stored(blobs, name, name.encode()) for name in ("a", "b", "c")]
+    asked = iter([False, True])
+    with pytest.raises(InputError, match="given up"):
+        lay_out(tmp_path / "w", inputs, blobs, ids, lambda: next(asked))
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["a"]
 
 
 def test_an_input_that_is_gone_is_named(tmp_path: Path, ids: Ids) -> None:

@@ -71,7 +71,8 @@ def test_losses_of_the_grid_are_not_charged_and_have_an_end() -> None:
     assert retried(EndReason.NODE_LOST)
     assert not retried(EndReason.NODE_LOST, free=MAX_FREE_RETRIES)
     assert retried(EndReason.INTERNAL, free=1)
-    assert not retried(EndReason.INTERNAL, free=2)
+    assert retried(EndReason.INTERNAL, free=5, internal=1), "lost nodes are no faults of our own"
+    assert not retried(EndReason.INTERNAL, free=2, internal=2)
     assert not retried(EndReason.EXIT)
     assert retried(EndReason.EXIT, max_retries=1)
     assert not retried(EndReason.EXIT, max_retries=1, charged=1)

@@ -257,3 +257,28 @@ def test_the_grace_after_a_restart_ends() -> None:
     world(ev.NodeRestored(node()), ev.JobRestored(job("j1"), State.RUNNING, ref, NodeName("n1")))
     done = world.later(91)
     assert [c.ending.reason for c in done if isinstance(c, cmd.EndAttempt)] == [EndReason.NODE_LOST]
+
+
+def test_time_in_which_nobody_listened_is_no_silence(world: World) -> None:
+    world(ev.NodeRegistered(node()))
+    world.now += timedelta(seconds=3600)
+    assert world(ev.TimeSkipped(3599), ev.TimePassed()) == []
+    assert [c.state for c in world.later(31) if isinstance(c, cmd.RecordNode)] == ["lost"]
+
+
+def test_a_clock_set_back_hides_no_silence(world: World) -> None:
+    world(ev.NodeRegistered(node()))
+    world.now -= timedelta(seconds=3600)
+    assert world(ev.TimeSkipped(-3600), ev.TimePassed()) == []
+    assert [c.state for c in world.later(31) if isinstance(c, cmd.RecordNode)] == ["lost"]
+
+
+def test_lost_nodes_do_not_use_up_what_a_fault_of_our_own_is_allowed(world: World) -> None:
+    world(ev.NodeRegistered(node()))
+    done = world(job("j1"))
+    for reason in (EndReason.NODE_LOST, EndReason.NODE_LOST, EndReason.INTERNAL, EndReason.INTERNAL):
+        [ref] = refs(done)
+        done = world(ended(ref, reason, None))
+    [ref] = refs(done)
+    [end] = [c for c in world(ended(ref, EndReason.INTERNAL, None)) if isinstance(c, cmd.EndAttempt)]
+    assert end.state is State.FAILED

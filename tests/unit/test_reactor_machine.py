@@ -125,6 +125,11 @@ class Scheduling(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
         self.feed(ev.TimePassed())
 
+    @rule(seconds=st.sampled_from([-50, 10, 300]))
+    def skip(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.feed(ev.TimeSkipped(seconds), ev.TimePassed())
+
     @rule()
     def restart(self) -> None:
         """Replace the scheduler: all it knows is what was written."""

@@ -2,21 +2,21 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import docker
 import requests
+import urllib3
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils import kwargs_from_env
 
 from rgrid.domain.ids import GridId, JobId, Lease, NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef
 from rgrid.errors import Code, RGridError
-from rgrid_actors.containers import cgroup, spec
-from rgrid_actors.containers.images import Images
+from rgrid_actors.containers import cgroup, images, spec
 from rgrid_actors.containers.logs import entries, since
 from rgrid_actors.containers.port import EngineEvent, Exit, Found, LogEntry, Usage
 
@@ -37,7 +37,6 @@ class DockerContainers:
         self._grid, self._node, self._host, self._runtime = grid, node, host, runtime
         self._lock, self._lock_network = threading.Lock(), threading.Lock()
         self._client: docker.APIClient | None = None
-        self._images: Images | None = None
         self._cpu_count: int | None = None
         self._cgroups: dict[str, cgroup.CgroupFiles | None] = {}
 
@@ -46,12 +45,15 @@ class DockerContainers:
         with _translated():
             return str(self._api().version(api_version=False)["Version"])
 
-    def ensure_image(self, image: str, progress: Callable[[str], None], *, deadline: float) -> str:
-        """Have the image."""
+    def find_image(self, image: str) -> str | None:
+        """Look for the image."""
         with _translated():
-            if self._images is None:
-                self._images = Images(self._api(), lambda: self._connect(None))
-            return self._images.ensure(image, progress, deadline=deadline)
+            return images.find(self._api(), image)
+
+    def pull_image(self, image: str, progress: Callable[[str], None], *, deadline: float) -> str:
+        """Pull the image, over a connection of its own."""
+        with _translated(), closing(self._connect(images.SILENCE_SECONDS)) as client:
+            return images.pull(client, image, progress, deadline=deadline)
 
     def create(self, order: AttemptOrder, *, workspace: Path, uid: int, gid: int, image_id: str) -> str:
         """Make the container, or find the one of an earlier try."""
@@ -70,8 +72,10 @@ class DockerContainers:
             return str(made["Id"])
 
     def start(self, container: str) -> None:
-        """Start it; started before is as good."""
+        """Start it, unless it was: the engine would start one that has ended a second time."""
         with _translated():
+            if _time(self._api().inspect_container(container)["State"]["StartedAt"]) is not None:
+                return
             try:
                 self._api().start(container)
             except APIError as error:
@@ -228,7 +232,7 @@ def _translated() -> Iterator[None]:
         raise RGridError(Code.NOT_FOUND, str(error.explanation or error)) from error
     except APIError as error:
         raise RGridError(Code.INTERNAL, f"Docker: {error.explanation or error}", hint="") from error
-    except (DockerException, requests.RequestException, OSError) as error:
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise RGridError(Code.DOCKER_UNREACHABLE, f"the Docker engine does not answer: {error}") from error
 
 

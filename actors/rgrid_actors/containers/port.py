@@ -74,10 +74,14 @@ class Containers(Protocol):
         """Return the engine's version."""
         ...
 
-    def ensure_image(self, image: str, progress: Callable[[str], None], *, deadline: float) -> str:
-        """Have an image, pulling it where it is absent, once however many ask; return the digest of its bits.
+    def find_image(self, image: str) -> str | None:
+        """Return the digest of an image's bits, or None where it is absent. Raises `ImageUnavailableError`."""
+        ...
 
-        `deadline` is on `time.monotonic()`. Raises `ImageUnavailableError`.
+    def pull_image(self, image: str, progress: Callable[[str], None], *, deadline: float) -> str:
+        """Pull an image and return the digest of its bits; `deadline` is on `time.monotonic()`.
+
+        Raises `ImageUnavailableError`.
         """
         ...
 
@@ -86,7 +90,10 @@ class Containers(Protocol):
         ...
 
     def start(self, container: str) -> None:
-        """Start it. Raises `image-unavailable` when the image has nothing that could run the command."""
+        """Start it; one that was started before, and may have ended since, is left as it is.
+
+        Raises `image-unavailable` when the image has nothing that could run the command.
+        """
         ...
 
     def signal(self, container: str, name: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from anyio import from_thread, to_thread
+from anyio import from_thread, move_on_after, to_thread
 from fastapi import APIRouter, Path, Request, Response
 
 from rgrid.domain.ids import Digest
@@ -11,6 +11,8 @@ from rgrid.errors import Code, RGridError
 from rgrid_api.deps import Caller, Grid
 
 router = APIRouter(prefix="/inputs", tags=["inputs"])
+#: A sender that vanished says nothing; it must not hold a thread for ever.
+SILENCE_SECONDS = 60.0
 DigestPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -28,11 +30,13 @@ async def put(digest: DigestPath, request: Request, grid: Grid, who: Caller) -> 
     """Take the bytes as they come; at no time is a whole input in memory."""
     body = request.stream()
 
+    async def next_piece() -> bytes | None:
+        with move_on_after(SILENCE_SECONDS):
+            return await anext(body, None)
+        raise RGridError(Code.UPLOAD_STALLED, f"nothing came for {SILENCE_SECONDS:g} s")
+
     def pieces() -> Iterator[bytes]:
-        while True:
-            piece = from_thread.run(anext, body, None)
-            if piece is None:
-                return
+        while (piece := from_thread.run(next_piece)) is not None:
             yield piece
 
     limit = grid.settings.max_input_bytes

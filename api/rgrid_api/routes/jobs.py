@@ -139,6 +139,13 @@ def _check_files(submission: Submission, settings: Settings) -> None:
         raise RGridError(
             Code.LIMIT_EXCEEDED, f"{len(paths)} inputs; at most {settings.max_inputs} are allowed (RGRID_MAX_INPUTS)"
         )
+    total = sum(file.size for file in submission.inputs)
+    if total > submission.disk_bytes:
+        raise RGridError(
+            Code.INPUT_TOO_LARGE,
+            f"the inputs hold {format_memory(total)}; the job's disk limit is {format_memory(submission.disk_bytes)}",
+            hint="Leave files out by lines in .rgridignore, or give the job more with `rgrid run --disk 8G SCRIPT`.",
+        )
     for file in submission.inputs:
         if file.size > settings.max_input_bytes:
             raise RGridError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rgrid.errors import Code, RGridError
+from rgrid.home import write_private
 from rgrid_cli.local.processes import await_end
 
 SYSTEM_USER = "rgrid-postgres"
@@ -89,7 +90,10 @@ class EmbeddedPostgres:
         self._end_orphan()
         if not (self.data / "PG_VERSION").is_file():
             self._initdb(binaries, account)
-        (self.data / "rgrid.conf").write_text(_CONFIG.format(host=self._host, port=self._port))
+        # Renamed into place: the folder is its user's, and root must not write through a link that is there.
+        write_private(self.data / "rgrid.conf", _CONFIG.format(host=self._host, port=self._port))
+        if account is not None:
+            os.chown(self.data / "rgrid.conf", account.pw_uid, account.pw_gid, follow_symlinks=False)
         # Sessions of a server that was killed hold its memory for a moment, and a new one refuses until they are gone.
         for last_try in (False, False, False, True):
             self._launch(binaries, account)

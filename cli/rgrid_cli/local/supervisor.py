@@ -220,6 +220,10 @@ class Supervisor:
             self._watch_scheduler()
         except RGridError as error:
             log.warning("not yet: %s", error)
+        except _StopAskedError:
+            raise
+        except Exception:  # a full disk, say: no reason to leave the grid without anybody who looks after it
+            log.exception("a look at the grid's parts failed; it is taken again")
 
     def _may_start(self, part: str) -> bool:
         """Say whether a part that is not there may be started now, or has died too often just before."""
@@ -266,17 +270,20 @@ class Supervisor:
 
     def _take_down(self) -> None:
         """Gateway first, so that nothing new comes; Postgres last, so that the last word is written."""
-        self._write_nobody()  # so a command that looks now waits for the end, and takes this grid for no live one
-        if self._booting is not None and self._booting.poll() is None:
-            self._booting.kill()
-        if self._gateway is not None:
-            self._gateway.stop(STOP_SECONDS)
-        if self._ray is not None:
-            self._ray.stop()
-            self._ray.forget()
-        if self._postgres is not None:
-            self._postgres.stop()
-        (self._home / PROCESSES_FILE).unlink(missing_ok=True)
+        gateway, ray, postgres, booting = self._gateway, self._ray, self._postgres, self._booting
+        steps: list[Callable[[], object]] = [
+            self._write_nobody,  # so a command that looks now waits for the end, and takes this grid for no live one
+            *([booting.kill] if booting is not None and booting.poll() is None else []),
+            *([lambda: gateway.stop(STOP_SECONDS)] if gateway is not None else []),
+            *([ray.stop, ray.forget] if ray is not None else []),
+            *([postgres.stop] if postgres is not None else []),
+            lambda: (self._home / PROCESSES_FILE).unlink(missing_ok=True),
+        ]
+        for step in steps:
+            try:
+                step()
+            except Exception:  # whatever one step meets, the next parts are not left running
+                log.exception("a part was not taken down as it should be")
 
     def _clear_up(self) -> None:
         """End what a supervisor that was killed left running. Job containers run on and are adopted."""
