@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from rgrid import __version__
 from rgrid.access import gateway
+from rgrid.domain.lifecycle import State
 from rgrid.errors import Code, RGridError
 from rgrid.settings import Settings
 from rgrid.wire import (
@@ -108,6 +109,10 @@ class Client:
         parameters |= {"before": before, "label": [f"{k}={v}" for k, v in (labels or {}).items()]}
         wanted = {key: value for key, value in parameters.items() if value not in (None, [])}
         return JobPage.model_validate(self._json("GET", "/jobs", params=wanted))
+
+    def counts(self) -> dict[State, int]:
+        """Return how many live jobs are in each state."""
+        return {State(state): count for state, count in self._json("GET", "/jobs/counts").items()}
 
     def cancel(self, job: str, *, now: bool = False) -> JobView:
         """Ask for the end of a job."""

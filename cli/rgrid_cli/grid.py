@@ -17,6 +17,7 @@ import typer
 
 from rgrid import __version__
 from rgrid.access import gateway
+from rgrid.domain.lifecycle import State
 from rgrid.errors import Code, RGridError
 from rgrid.home import GridFile, read_grid
 from rgrid.settings import Settings, load_settings, settings
@@ -218,7 +219,8 @@ def _running_jobs(chosen: Settings) -> int:
     if where is None or chosen.api_url is not None or not is_up(chosen):
         return 0
     with suppress(RGridError):
-        return len(Client(*where, patience_seconds=0).jobs(states=["running", "stopping"], limit=500).jobs)
+        counts = Client(*where, patience_seconds=0).counts()
+        return counts[State.RUNNING] + counts[State.STOPPING]
     return 0
 
 
@@ -314,8 +316,7 @@ def _status(chosen: Settings) -> dict[str, Any]:
         found["nodes"] = [node.model_dump(mode="json") for node in client.nodes()]
         for node in found["nodes"]:
             found["pids"][f"executor:{node['name']}"] = node["pid"]
-        for state in ("queued", "assigned", "running", "stopping"):
-            found["jobs"][state] = len(client.jobs(states=[state], limit=500).jobs)
+        found["jobs"] = {str(state): count for state, count in client.counts().items()}
     except RGridError as error:
         found["reason"] = error.message
     return found

@@ -170,6 +170,10 @@ class JobStore(Protocol):
         """Return jobs newest first, by keyset."""
         ...
 
+    def counts(self, who: Principal) -> dict[State, int]:
+        """Return how many live jobs are in each state."""
+        ...
+
     def cancel(self, who: Principal, job: str, *, now: bool) -> JobView:
         """Record the wish and notify the scheduler; asking for a job that ended changes nothing."""
         ...

@@ -375,6 +375,18 @@ def test_health_tells_what_is_wrong(empty_database_url: str, eventually: Callabl
     assert "rgrid db upgrade" in told
 
 
+def test_live_jobs_are_counted_each_owner_theirs(served: Served) -> None:
+    served.me.upload(DIGEST, lambda: iter([CODE]))
+    ended = served.submit()
+    served.submit()
+    write = cmd.EndJob(JobId(ended.id), State.CANCELLED, EndReason.CANCELLED)
+    served.ledger.commit([write], term=served.term, now=datetime.now(UTC))
+    mine = served.me.counts()
+    assert (mine[State.QUEUED], sum(mine.values())) == (1, 1)
+    assert sum(served.you.counts().values()) == 0
+    assert served.boss.counts()[State.QUEUED] >= 1
+
+
 def test_a_taken_port_is_said(database_url: str, served: Served) -> None:
     process, _ = start(database_url, RGRID_PORT=served.url.rsplit(":", 1)[1])
     _, told = process.communicate(timeout=30)

@@ -54,6 +54,12 @@ def page(  # noqa: PLR0917  # one argument per filter
     return grid.jobs.page(who, states=state or (), name=name, labels=labels, owner=owner, before=before, limit=limit)
 
 
+@router.get("/counts")
+def counts(grid: Grid, who: Caller) -> dict[State, int]:
+    """Count live jobs by their state."""
+    return grid.jobs.counts(who)
+
+
 @router.get("/{job}")
 async def get(
     job: str, grid: Grid, who: Caller, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0.0
