@@ -37,7 +37,7 @@ def main() -> None:
         script.write_text(HELLO)
         script.chmod(0o644)
         Path(folder).chmod(0o755)
-        rgrid = [sys.executable, "-c", "from rgrid_cli.main import run; run()"]
+        rgrid = [sys.executable, "-m", "rgrid_cli"]
         commands = {
             "docker": [
                 "docker",

@@ -26,6 +26,7 @@ class Code(StrEnum):
     SCRIPT_UNREADABLE = "script-unreadable"
     SCRIPT_IS_DIRECTORY = "script-is-directory"
     FILE_NOT_FOUND = "file-not-found"
+    FILE_UNREADABLE = "file-unreadable"
     PATH_INVALID = "path-invalid"
     SYMLINK_LEAVES_TREE = "symlink-leaves-tree"
     RUNTIME_UNKNOWN = "runtime-unknown"
@@ -43,6 +44,7 @@ class Code(StrEnum):
     BODY_TOO_LARGE = "body-too-large"
     KEY_MISSING = "key-missing"
     KEY_WRONG = "key-wrong"
+    KEY_IN_USE = "key-in-use"
     NOT_ALLOWED = "not-allowed"
     NOT_FOUND = "not-found"
     JOB_NOT_FOUND = "job-not-found"
@@ -100,6 +102,10 @@ CATALOGUE: dict[Code, Entry] = {
         "Name the script inside it, and send the folder along with `rgrid run --with FOLDER SCRIPT`.",
     ),
     Code.FILE_NOT_FOUND: Entry("A file named in an option does not exist.", "Check the path."),
+    Code.FILE_UNREADABLE: Entry(
+        "A file or folder that is to go along may not be read.",
+        "Give yourself the right to read it, or leave it out by a line in .rgridignore.",
+    ),
     Code.PATH_INVALID: Entry(
         "A file's name cannot be laid out in a workspace: it has `..`, a control character or is not UTF-8.",
         "Rename the file, or leave it out by a line in .rgridignore.",
@@ -155,6 +161,11 @@ CATALOGUE: dict[Code, Entry] = {
         "Ask the operator for a new one, made with `rgrid keys create OWNER`.",
         401,
         EXIT_GRID,
+    ),
+    Code.KEY_IN_USE: Entry(
+        "This is the key that you are asking with: without it you could not ask again.",
+        "Revoke it with another admin's key, made with `rgrid keys create OWNER --role admin`.",
+        409,
     ),
     Code.NOT_ALLOWED: Entry("This needs an operator's key.", "Use a key whose role is admin.", 403, EXIT_GRID),
     Code.NOT_FOUND: Entry("There is nothing here.", "", 404),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from rgrid.domain.lifecycle import INITIAL, TERMINAL, State, diagram
 from rgrid.domain.reasons import RETRY_OF, STATE_OF, WORDS, EndReason
 from rgrid.errors import CATALOGUE
-from rgrid.settings import Settings
+from rgrid.settings import Settings, written
 
 _MADE = "<!-- Made by scripts/docs from {source}; change that instead. -->\n"
 
@@ -58,7 +58,7 @@ def errors_page() -> str:
 def settings_page() -> str:
     """List every setting."""
     rows = [
-        f"| `RGRID_{name.upper()}` | {field.description} | {_default(field.default)} |"
+        f"| `RGRID_{name.upper()}` | {field.description} | {_default(written(name, field.default))} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(
@@ -78,7 +78,7 @@ def _state(reason: EndReason) -> str:
     return "succeeded if the exit code is 0, else failed" if reason is EndReason.EXIT else str(STATE_OF[reason])
 
 
-def _default(value: object) -> str:
+def _default(value: str | None) -> str:
     return "" if value is None else f"`{value}`"
 
 

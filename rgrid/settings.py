@@ -4,12 +4,15 @@ A setting's meaning is its description here; `rgrid doctor` prints them. What a 
 (ports, addresses) is not a setting: that is `rgrid.home`.
 """
 
+import ipaddress
+import os
+import re
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,7 +20,18 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from rgrid.domain.resources import GIB, MIB, QuantityError, parse_cpus, parse_duration, parse_memory
+from rgrid.domain.resources import (
+    GIB,
+    MIB,
+    QuantityError,
+    format_cpus,
+    parse_cpus,
+    parse_duration,
+    parse_memory,
+    parse_size,
+    write_duration,
+    write_size,
+)
 from rgrid.errors import Code, RGridError
 
 
@@ -25,15 +39,20 @@ def _memory(value: Any) -> Any:
     return parse_memory(value) if isinstance(value, str) else value
 
 
+def _size(value: Any) -> Any:
+    return parse_size(value) if isinstance(value, str) else value
+
+
 def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str | int | float) else value
 
 
 def _cpus(value: Any) -> Any:
-    return parse_cpus(value) if isinstance(value, str | int | float) else value
+    return parse_cpus(value) if isinstance(value, str) else value
 
 
 Memory = Annotated[int, BeforeValidator(_memory)]
+Size = Annotated[int, BeforeValidator(_size)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 CpuMillis = Annotated[int, BeforeValidator(_cpus)]
 
@@ -54,7 +73,9 @@ class Settings(BaseSettings):
     api_url: str | None = Field(None, description="Gateway that commands talk to; the local grid's when not set.")
     api_key: SecretStr | None = Field(None, description="API key that commands use; the local grid's when not set.")
     ray_address: str | None = Field(
-        None, description="Ray cluster to use, host:port; `rgrid up` starts one when not set."
+        None,
+        description="Ray cluster to use, host:port, with RAY_AUTH_TOKEN_PATH where it has a token; "
+        "`rgrid up` starts one when not set.",
     )
     store_url: str = Field(
         "postgres:", description="Where blobs are kept: `postgres:` keeps them in the database, in chunks."
@@ -69,13 +90,13 @@ class Settings(BaseSettings):
     docker_runtime: str | None = Field(
         None, description="OCI runtime for jobs, for example runsc; the engine's default when not set."
     )
-    max_cpus: CpuMillis = Field(64, description="Most CPUs one job may ask for.")
+    max_cpus: CpuMillis = Field(64_000, description="Most CPUs one job may ask for.")
     max_memory: Memory = Field(256 * GIB, description="Most memory one job may ask for.")
     max_timeout: Duration = Field(timedelta(days=7), description="Longest time limit one job may ask for.")
-    max_input_bytes: Memory = Field(1 * GIB, description="Largest single input file.")
+    max_input_bytes: Size = Field(1 * GIB, description="Largest single input file.")
     max_inputs: int = Field(10_000, ge=1, description="Most input files of one job.")
-    max_body_bytes: Memory = Field(16 * MIB, description="Largest request body that is not an upload.")
-    max_disk: Memory = Field(64 * GIB, description="Most disk space one job's workspace may ask for.")
+    max_body_bytes: Size = Field(16 * MIB, description="Largest request body that is not an upload.")
+    max_disk: Size = Field(64 * GIB, description="Most disk space one job's workspace may ask for.")
     node_lost_after: Duration = Field(
         timedelta(seconds=30), description="Silence after which a node is lost and its jobs start elsewhere."
     )
@@ -86,7 +107,32 @@ class Settings(BaseSettings):
     poll_interval: Duration = Field(
         timedelta(seconds=5), description="How often the scheduler looks for work it was not notified of."
     )
-    log_level: str = Field("INFO", description="Least important message that is logged: DEBUG, INFO, WARNING, ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least important message that is logged: DEBUG, INFO, WARNING, ERROR."
+    )
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("a key is made of letters, digits and signs, without spaces or line ends")
+        return key
+
+    @field_validator("store_url")
+    @classmethod
+    def _store_is_known(cls, url: str) -> str:
+        if url != "postgres:":
+            raise ValueError("blobs are kept in the database; write `postgres:`")
+        return url
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address(cls, host: str) -> str:
+        try:
+            ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            raise ValueError(f"{host!r} is not an address; write for example 127.0.0.1 or 0.0.0.0") from None
+        return host
 
     @classmethod
     def settings_customise_sources(
@@ -117,10 +163,34 @@ def load_settings(**overrides: Any) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         raise RGridError(Code.SETTING_INVALID, f"{name}: {reason}", setting=name) from error
     except (QuantityError, OSError, ValueError) as error:  # a config.toml that is no TOML among them
-        raise RGridError(Code.SETTING_INVALID, f"{CONFIG_FILE}: {error}") from error
+        path = home_folder() / CONFIG_FILE
+        raise RGridError(
+            Code.SETTING_INVALID, f"{path}: {error}", hint=f"Correct the file, or remove it: `rm {path}`."
+        ) from error
+
+
+def home_folder() -> Path:
+    """Return the home that is meant, without reading anything in it."""
+    return Path(os.environ.get("RGRID_HOME") or DEFAULT_HOME).expanduser().absolute()
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Return this process's settings, read once."""
     return load_settings()
+
+
+def written(name: str, value: Any) -> str | None:
+    """Return a setting's value as it can be typed back; a secret is masked."""
+    kinds = Settings.model_fields[name].metadata
+    if value is None:
+        return None
+    if isinstance(value, SecretStr):
+        return "********"
+    if isinstance(value, timedelta):
+        return write_duration(value)
+    if any(isinstance(kind, BeforeValidator) and kind.func in {_memory, _size} for kind in kinds):
+        return write_size(value)
+    if any(isinstance(kind, BeforeValidator) and kind.func is _cpus for kind in kinds):
+        return format_cpus(value)
+    return str(value)

@@ -109,7 +109,7 @@ class Grid:
     def start(self, *words: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> "subprocess.Popen[str]":
         """Start `rgrid` with these words."""
         return subprocess.Popen(
-            [sys.executable, "-c", "from rgrid_cli.main import run; run()", *words],
+            [sys.executable, "-m", "rgrid_cli", *words],
             cwd=cwd,
             env={**self.env, **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -76,14 +76,22 @@ def lay_out(
     return snapshot
 
 
-def collect(workspace: Path, before: Snapshot, blobs: BlobStore, owner: Owner, limit: int) -> tuple[OutputFile, ...]:
+def collect(
+    workspace: Path,
+    before: Snapshot,
+    blobs: BlobStore,
+    owner: Owner,
+    limit: int,
+    *,
+    left_out: Callable[[str], None] = lambda _: None,
+) -> tuple[OutputFile, ...]:
     """Store every regular file that is new or changed; raise `OutputError` where that cannot be done.
 
-    `limit` bounds their bytes in all, `MAX_OUTPUTS` their number.
+    `limit` bounds their bytes in all, `MAX_OUTPUTS` their number. `left_out` is told of what cannot be kept.
     """
     wanted: list[tuple[str, Path, os.stat_result]] = []
     total = 0
-    for path, entry in walk(workspace):
+    for path, entry in walk(workspace, left_out):
         status = entry.stat(follow_symlinks=False)
         if before.get(path) == (status.st_size, status.st_mtime_ns):
             continue
@@ -124,7 +132,7 @@ def disk_usage(workspace: Path) -> int:
     return total
 
 
-def walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def walk(workspace: Path, left_out: Callable[[str], None]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Give every regular file worth keeping, by its path in the workspace, in the order of their names."""
     pending = [workspace]
     while pending:
@@ -141,9 +149,12 @@ def walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             elif entry.is_file(follow_symlinks=False):
                 try:
                     check_path(path)
-                except ValueError:
-                    continue  # a name nobody could download
-                yield path, entry
+                except ValueError:  # a name nobody could download
+                    left_out(path)
+                else:
+                    yield path, entry
+            else:  # a link, a pipe: nothing is followed that a script left behind
+                left_out(path)
 
 
 def _write(path: Path, file: InputFile, blobs: BlobStore) -> None:

@@ -296,7 +296,11 @@ class Attempt:
         reason, message = verdict.reason, verdict.message
         outputs: tuple[OutputFile, ...] = ()
         try:
-            outputs = await self._bench.in_thread.patiently(self._collect)
+            outputs, left_out = await self._bench.in_thread.patiently(self._collect)
+            if left_out:
+                first = left_out[0].encode("utf-8", "backslashreplace").decode()
+                what = "1 output was" if len(left_out) == 1 else f"{len(left_out)} outputs were"
+                message = f"{message}; {what} left out, {first!r} first: only plain files with plain names are kept"
         except (RGridError, artifacts.OutputError) as error:
             reason = EndReason.OUTPUT if reason is EndReason.EXIT else reason
             message = f"{message}; {error}"
@@ -315,14 +319,17 @@ class Attempt:
             proof=facts(evidence),
         )
 
-    def _collect(self) -> tuple[OutputFile, ...]:
-        return artifacts.collect(
+    def _collect(self) -> tuple[tuple[OutputFile, ...], list[str]]:
+        left_out: list[str] = []
+        found = artifacts.collect(
             self._spool.workspace,
             self._spool.progress.laid_out,
             self._bench.blobs,
             self.order.owner,
             self.spec.disk_bytes,
+            left_out=left_out.append,
         )
+        return found, left_out
 
     async def _clean(self) -> None:
         """Leave nothing behind, and insist: the end has been acknowledged, so nobody else will."""

@@ -28,6 +28,10 @@ from rgrid_actors.config import NAMESPACE, GridConfig
 from rgrid_actors.remote import make_scheduler
 
 READY_SECONDS = 60.0
+_LET_IN = (
+    "Where the cluster has a token, set RAY_AUTH_LET_IN_PATH to the file it is in, then type `rgrid up --ray-address "
+    "ADDRESS` again."
+)
 
 
 def connect(address: str) -> None:
@@ -37,7 +41,9 @@ def connect(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
     except (OSError, ValueError) as error:
         raise RGridError(Code.RAY_UNREACHABLE, f"nobody answers at Ray's address {address}: {error}") from error
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Ray's own guess differs between ways to connect, and with the wrong one its processes crash without a word.
+    has_token = any(os.environ.get(name) for name in ("RAY_AUTH_LET_IN", "RAY_AUTH_LET_IN_PATH"))
+    os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token else "disabled")
     os.environ["RAY_NUM_REDIS_GET_RETRIES"] = "1"
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
@@ -45,9 +51,10 @@ def connect(address: str) -> None:
         if "ersion mismatch" in str(error):
             line = " ".join(str(error).split())
             raise RGridError(Code.RAY_VERSION, f"Ray at {address} does not match: {line}") from error
-        raise RGridError(Code.RAY_UNREACHABLE, f"Ray at {address} does not let us in: {error}") from error
+        raise RGridError(Code.RAY_UNREACHABLE, f"Ray at {address} does not let us in: {error}", hint=_LET_IN) from error
     except (ConnectionError, RayError) as error:
-        raise RGridError(Code.RAY_UNREACHABLE, f"Ray at {address} does not let us in: {error}") from error
+        line = " ".join(str(error).split())
+        raise RGridError(Code.RAY_UNREACHABLE, f"Ray at {address} does not let us in: {line}", hint=_LET_IN) from error
 
 
 def make_config() -> GridConfig:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rgrid.domain.ids import NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef, NodeInfo
-from rgrid.domain.resources import Resources
+from rgrid.domain.resources import Resources, format_cpus, format_memory
 from rgrid.errors import RGridError
 from rgrid.store.ports import BlobStore, LogStore
 from rgrid_actors.artifacts import Ids
@@ -120,9 +120,9 @@ class Executor:
         return {"pid": os.getpid(), "node": self._info.name, "attempts": len(self._attempts)}
 
     def __repr__(self) -> str:
-        """Show node and load in the Ray dashboard."""
-        running = sum(attempt.running for attempt in self._attempts.values())
-        return f"Executor({self._info.name}: {running} running, {len(self._attempts)} held)"
+        """Show the node in the Ray dashboard, which asks once, when the actor is made: a load would be a lie later."""
+        cpus, memory = self._info.capacity.cpu_millis, self._info.capacity.memory_bytes
+        return f"Executor({self._info.name}: {format_cpus(cpus)} CPUs, {format_memory(memory)})"
 
     def _do_not_want(self, ref: AttemptRef, wish: str) -> None:
         """Remember a wish that came before the order it is about: Ray delivers a small call before a large one."""

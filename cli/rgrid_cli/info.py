@@ -12,13 +12,12 @@ from rgrid.domain.resources import format_cpus, format_memory
 from rgrid.errors import Code, RGridError
 from rgrid.home import write_private
 from rgrid.runtimes import DEFAULT, RUNTIMES
-from rgrid.settings import CONFIG_FILE, Settings, load_settings, settings
+from rgrid.settings import CONFIG_FILE, Settings, home_folder, load_settings, settings, written
 from rgrid.wire import RuntimeView
 from rgrid_cli import output
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 config = typer.Typer(help="Settings kept in RGRID_HOME; the environment wins over them.", invoke_without_command=True)
-_MASK = "********"
 
 
 def runtimes(json_: Json = False) -> None:
@@ -60,13 +59,8 @@ def version(json_: Json = False) -> None:
 
 
 def shown(chosen: Settings) -> dict[str, str | None]:
-    """Return every setting as it may be shown: secrets masked."""
-    values: dict[str, str | None] = {}
-    for name, field in Settings.model_fields.items():
-        value = getattr(chosen, name)
-        secret = "SecretStr" in str(field.annotation)
-        values[name] = None if value is None else _MASK if secret else str(value)
-    return values
+    """Return every setting as it may be shown and typed back: secrets masked."""
+    return {name: written(name, getattr(chosen, name)) for name in Settings.model_fields}
 
 
 @config.callback()
@@ -108,8 +102,13 @@ def _change(name: str, value: str | None) -> None:
         raise RGridError(Code.SETTING_INVALID, f"there is no setting {name!r} to keep; there are: {known}")
     if value is not None:
         load_settings(**{key: value})
-    path = settings().home / CONFIG_FILE
-    kept = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = home_folder() / CONFIG_FILE
+    try:
+        kept = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RGridError(
+            Code.SETTING_INVALID, f"{path}: {error}", hint=f"Correct the file, or remove it: `rm {path}`."
+        ) from error
     if value is None:
         kept.pop(key, None)
     else:

@@ -1,7 +1,10 @@
 """`list`, `show`, `logs`, `cancel`, `wait`, `download`: what became of what was submitted."""
 
+import json
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +16,10 @@ from rgrid.domain.reasons import WORDS, EndReason
 from rgrid.domain.resources import QuantityError, format_cpus, format_memory, parse_duration
 from rgrid.errors import Code, RGridError
 from rgrid.settings import settings
-from rgrid.wire import AttemptView, JobView
+from rgrid.wire import AttemptView, JobView, LogChunk
 from rgrid_cli import output
 from rgrid_cli.endings import exit_code_of, explain
-from rgrid_cli.follow import follow
+from rgrid_cli.follow import to_streams, view
 from rgrid_cli.outputs import fetch
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -51,8 +54,12 @@ def list_(  # noqa: PLR0917  # its options
         return
     rows = [(j.id, j.name[:40], _state(j), j.node or "-", _ran(j), output.ago(j.submitted_at)) for j in found]
     output.table(
-        ("ID", "NAME", "STATE", "NODE", "RAN", "SUBMITTED"), rows, empty="No jobs yet. Try `rgrid run SCRIPT`."
+        ("ID", "NAME", "STATE", "NODE", "RAN", "SUBMITTED"),
+        rows,
+        empty="No such jobs." if state or name or label or owner else "No jobs yet. Try `rgrid run SCRIPT`.",
     )
+    if before is not None:
+        output.say(f"There are more; see them with `rgrid list --limit {limit * 5}` or `--all`.")
 
 
 def show(job: Job, json_: Json = False) -> None:
@@ -65,7 +72,7 @@ def show(job: Job, json_: Json = False) -> None:
     _card(found)
     if found.state in TERMINAL:
         for one in client.outputs(found.id):
-            output.data(f"  output    {one.path} ({format_memory(one.size)})")
+            _say(f"  output    {one.path} ({format_memory(one.size)})")
 
 
 def logs(  # noqa: PLR0917  # its options
@@ -79,15 +86,21 @@ def logs(  # noqa: PLR0917  # its options
     """Print what a job wrote: its stdout to stdout, its stderr to stderr."""
     client = _client()
     name = _id(client, job)
+    found = client.job(name)
+    if attempt > len(found.attempts):
+        count = len(found.attempts)
+        raise RGridError(Code.OPTION_INVALID, f"--attempt {attempt}: the job has had {count} attempts", hint="")
+    wanted = frozenset({"stdout"} if stdout and not stderr else {"stderr"} if stderr and not stdout else ())
     if follow_:
-        follow(client, client.job(name), streams_to_stderr=json_)
+        write = to_streams(stdout=sys.stdout, stderr=sys.stderr, only=wanted)
+        view(client, found, _as_lines(wanted) if json_ else write, attempt=attempt)
+        return
     if json_:
         both = {s: b"".join(client.log(name, s, attempt=attempt)) for s in ("stdout", "stderr")}
         output.as_json({stream: text.decode("utf-8", "backslashreplace") for stream, text in both.items()})
-    if follow_ or json_:
         return
-    for stream, target, other in (("stdout", sys.stdout, stderr), ("stderr", sys.stderr, stdout)):
-        if other and not (stdout and stderr):
+    for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        if wanted and stream not in wanted:
             continue
         for piece in client.log(name, stream, attempt=attempt):
             target.buffer.write(piece)
@@ -148,12 +161,27 @@ def download(
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
+def _as_lines(wanted: frozenset[str]) -> Callable[[LogChunk], None]:
+    """Return a way to write pieces as lines of JSON."""
+
+    def write(chunk: LogChunk) -> None:
+        if not wanted or chunk.stream in wanted:
+            text = chunk.data.encode("latin-1").decode("utf-8", "backslashreplace")
+            line = {"attempt": chunk.attempt, "seq": chunk.seq, "stream": chunk.stream, "text": text}
+            output.data(json.dumps(line, ensure_ascii=False))
+            sys.stdout.flush()
+
+    return write
+
+
 def _client() -> Client:
     return Client.from_settings(settings())
 
 
 def _id(client: Client, word: str) -> str:
     """Return the id a word stands for."""
+    if not word.isalnum() and word != "-":
+        raise RGridError(Code.JOB_NOT_FOUND, f"there is no job {word!r}")
     if word not in {"last", "-"}:
         return word
     newest = client.jobs(owner=client.me(), limit=1).jobs  # an operator's `last` is not somebody else's job
@@ -181,22 +209,29 @@ def _state(job: JobView) -> str:
 
 
 def _ran(job: JobView) -> str:
-    if job.started_at is None or job.ended_at is None:
+    if job.started_at is None:
         return "-"
-    return output.span((job.ended_at - job.started_at).total_seconds())
+    return output.span(((job.ended_at or datetime.now(UTC)) - job.started_at).total_seconds())
+
+
+def _say(line: str) -> None:
+    output.data(output.plain(line))
 
 
 def _card(job: JobView) -> None:
-    say = output.data
+    say = _say
     say(f"{job.name}  {job.id}")
     say(f"  state     {_state(job)}")
+    if job.reason is None and job.message:
+        say(f"  waits     {job.message}")
     if job.reason is not None:
         say(f"  reason    {job.reason}: {job.message or WORDS[job.reason]}")
     say(f"  command   {' '.join([job.script, *job.args])}")
     say(f"  runtime   {job.runtime or 'image'} ({job.image})")
     limits = f"{format_memory(job.memory_bytes)}, {format_cpus(job.cpu_millis)} CPU, {job.timeout_seconds:g} s"
     say(f"  limits    {limits}, network {'on' if job.network else 'off'}")
-    say(f"  peak      {_memory(job.peak_memory_bytes)} of {format_memory(job.memory_bytes)}")
+    if job.state in TERMINAL:
+        say(f"  peak      {_memory(job.peak_memory_bytes)} of {format_memory(job.memory_bytes)}")
     say(f"  owner     {job.owner}")
     if job.labels:
         say(f"  labels    {', '.join(f'{k}={v}' for k, v in job.labels.items())}")
@@ -208,13 +243,15 @@ def _card(job: JobView) -> None:
 
 
 def _attempt(attempt: AttemptView) -> None:
-    say = output.data
+    say = _say
     what = attempt.message or (WORDS[attempt.reason] if attempt.reason else attempt.state)
     say(f"  attempt {attempt.number} on {attempt.node}: {what}")
     spent = {name: seconds for name, seconds in attempt.timings.items() if seconds is not None}
     if spent:
         order = [name for name in ("image", "environment", "start", "run", "collect") if name in spent]
         say("    times   " + ", ".join(f"{name} {output.span(spent[name])}" for name in order))
+    if attempt.state != "ended":
+        return
     used = f"peak {_memory(attempt.peak_memory_bytes)}"
     if attempt.cpu_seconds is not None:
         used += f", {attempt.cpu_seconds:.2f} CPU-seconds"

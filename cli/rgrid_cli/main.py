@@ -1,5 +1,6 @@
 """The command line's front door: all commands, and the one place where an error becomes words and an exit code."""
 
+import errno
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typer.exceptions import TyperException
 from rgrid.errors import CATALOGUE, EXIT_BAD_INPUT, EXIT_CANCELLED, Code, RGridError
 from rgrid_cli import db, doctor, grid, info, jobs, keys, output
 from rgrid_cli import run as running
+from rgrid_cli.grid import SERVER_PACKAGES
 
 app = typer.Typer(
     name="rgrid",
@@ -43,31 +45,33 @@ app.add_typer(db.app, name="db")
 app.add_typer(info.config, name="config")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        info.version()
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Take what stands before the command."""
+    del version  # its callback has printed it
     if debug:
         os.environ["RGRID_DEBUG"] = "1"
-
-
-def run() -> None:
-    """Be `rgrid`."""
-    sys.exit(main(sys.argv[1:]))
 
 
 def main(words: list[str]) -> int:
     """Run one command and return its exit code; nothing escapes it."""
     try:
+        _check_text(words)
         code = app(words, prog_name="rgrid", standalone_mode=False)
-    except RGridError as error:
-        return _fail(error, words)
-    except typer.Abort:
-        return EXIT_CANCELLED
     except TyperException as error:
         return _misused(error, words)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         output.say("")
         return EXIT_CANCELLED
     except BrokenPipeError:
@@ -75,10 +79,32 @@ def main(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  # the last border: a person gets words, not a stack
-        fault = RGridError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        fault.__cause__ = error
-        return _fail(fault, words)
+        return _fail(_known(error), words)
     return code if isinstance(code, int) else 0
+
+
+def _check_text(words: list[str]) -> None:
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            raise RGridError(
+                Code.USAGE, f"the argument {os.fsencode(word)!r} is not UTF-8", hint="Rename what it names."
+            ) from None
+
+
+def _known(error: Exception) -> RGridError:
+    """Return what an exception means to a person; a fault of our own when nobody foresaw it."""
+    if isinstance(error, RGridError):
+        return error
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in SERVER_PACKAGES:
+        known = RGridError(Code.SERVER_NOT_INSTALLED, f"this needs {error.name}, which is not installed")
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        known = RGridError(Code.DISK_FULL, f"cannot write: {error.strerror}")
+    else:
+        known = RGridError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+    known.__cause__ = error
+    return known
 
 
 def _misused(error: TyperException, words: list[str]) -> int:

@@ -39,15 +39,20 @@ def as_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Write rows as aligned columns; with nothing to show, say so on stderr."""
-    found = [list(map(str, row)) for row in rows]
+    found = [[plain(str(cell)) for cell in row] for row in rows]
     if not found:
         say(empty)
         return
     widths = [max(len(row[i]) for row in (columns, *found)) for i in range(len(columns))]
-    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    bold, normal = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
     for number, row in enumerate((columns, *found)):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        data(f"{bold}{line}{plain}" if number == 0 else line)
+        data(f"{bold}{line}{normal}" if number == 0 else line)
+
+
+def plain(text: str) -> str:
+    """Return text that others wrote so that it cannot steer a terminal, nor pretend to be another line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def ago(at: datetime | None) -> str:

@@ -1,6 +1,7 @@
 """`run` and `submit`: a script and what follows its name goes to the grid; what it writes comes back as it happens."""
 
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +10,18 @@ import typer
 
 from rgrid.client import Client
 from rgrid.domain.resources import QuantityError, parse_cpus, parse_duration, parse_memory
-from rgrid.errors import Code, RGridError
+from rgrid.errors import EXIT_CANCELLED, Code, RGridError
 from rgrid.runtimes import find_runtime, runtime_for
 from rgrid.settings import settings
 from rgrid.wire import JobView, Submission
 from rgrid_cli import output
 from rgrid_cli.endings import exit_code_of, explain
-from rgrid_cli.follow import follow
-from rgrid_cli.outputs import fetch
+from rgrid_cli.follow import follow, to_streams
+from rgrid_cli.outputs import check_folder, fetch
 from rgrid_cli.workspace import Workspace, gather
 
 #: Everything after SCRIPT is the script's own, whatever it looks like.
-PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--help"]}
+PASS_THROUGH = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 
 Script = Annotated[
     str, typer.Argument(metavar="SCRIPT", help="Script to run; its file ending chooses how.", show_default=False)
@@ -74,6 +75,14 @@ def run(  # noqa: PLR0917  # its options
     Other exit codes: 124 its time limit passed, 137 out of memory, 130 cancelled, 125 the grid's fault, 2 bad input.
     Ctrl-C asks whether to cancel the job or to leave it running; a second Ctrl-C leaves it running.
     """
+    if outputs is not None:
+        if detach:
+            raise RGridError(
+                Code.OPTION_INVALID,
+                "--outputs waits for the end, which --detach does not",
+                hint="Leave one out, or fetch them later with `rgrid download ID`.",
+            )
+        check_folder(outputs)
     workspace = gather(script, args or [], with_ or [], cwd=Path.cwd(), note=output.say)
     submission = make_submission(
         workspace,
@@ -98,16 +107,21 @@ def run(  # noqa: PLR0917  # its options
     if detach:
         output.as_json(job) if json_ else output.data(job.id)
         return
-    ended = follow(client, job, streams_to_stderr=json_)
-    if ended is None:  # detached by Ctrl-C
-        output.say(f"Job {job.id} runs on. Follow it with `rgrid logs -f {job.id}`.")
-        raise typer.Exit(0)
-    if outputs is not None:
-        fetch(client, ended.id, outputs)
+    ended = follow(client, job, to_streams(stdout=sys.stderr if json_ else sys.stdout, stderr=sys.stderr))
+    if ended is None:  # by a Ctrl-C
+        raise typer.Exit(_left(client.job(job.id)))
     if json_:
         output.as_json(ended)
     explain(ended)
-    raise typer.Exit(exit_code_of(ended))
+    code = exit_code_of(ended)
+    if outputs is not None:
+        try:
+            fetch(client, ended.id, outputs)
+        except RGridError as error:
+            if not code:
+                raise
+            output.say(f"error[{error.code}]: {error.message}")  # the script's own code says more
+    raise typer.Exit(code)
 
 
 def submit(  # noqa: PLR0917  # its options
@@ -150,6 +164,15 @@ def submit(  # noqa: PLR0917  # its options
         detach=True,
         json_=json_,
     )
+
+
+def _left(job: JobView) -> int:
+    """Say what becomes of a job that is not waited for, and return the exit code that says the same."""
+    if job.cancel_requested_at is not None:
+        output.say(f"Job {job.id} is being cancelled. See how it ends with `rgrid show {job.id}`.")
+        return EXIT_CANCELLED
+    output.say(f"Job {job.id} runs on. Follow it with `rgrid logs -f {job.id}`.")
+    return 0
 
 
 def make_submission(

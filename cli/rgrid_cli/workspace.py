@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from rgrid.errors import Code, RGridError
@@ -56,6 +57,16 @@ def gather(
     script: str, args: Sequence[str], extras: Sequence[str], *, cwd: Path, note: Callable[[str], None]
 ) -> Workspace:
     """Find everything that goes with a script; raise `RGridError` naming the first file that cannot."""
+    try:
+        return _gather(script, args, extras, cwd, note)
+    except OSError as error:  # a folder that may not be looked into, a link that leads round
+        at = _shown(Path(error.filename)) if error.filename else script
+        raise RGridError(Code.FILE_UNREADABLE, f"{at}: {error.strerror or error}") from error
+
+
+def _gather(
+    script: str, args: Sequence[str], extras: Sequence[str], cwd: Path, note: Callable[[str], None]
+) -> Workspace:
     path = _check_script(cwd / script)
     root = cwd if path.is_relative_to(cwd) else path.parent
     gathering = _Gathering(root, cwd, note)
@@ -78,6 +89,7 @@ class _Gathering:
         self.files: dict[str, Path] = {}
         #: Where something from outside the root went.
         self._outside: dict[Path, str] = {}
+        self._numbers = 1
 
     def add(self, file: Path, place: str | None = None) -> str:
         """Take one file in and return its place."""
@@ -147,7 +159,11 @@ class _Gathering:
 
     def _place_outside(self, path: Path) -> str:
         if path not in self._outside:
-            self._outside[path] = f"{OUTSIDE}/{len(self._outside) + 1}/{path.name}"
+            # Never where the root has something of its own: that may go along as well, and has the older right.
+            free = (n for n in count(self._numbers) if not os.path.lexists(self.root / OUTSIDE / str(n)))
+            number = next(free)
+            self._numbers = number + 1
+            self._outside[path] = f"{OUTSIDE}/{number}/{path.name}"
         return self._outside[path]
 
     def _check_link(self, file: Path, bound: Path) -> None:
@@ -201,7 +217,7 @@ def _check_file(file: Path, place: str) -> None:
     if not stat.S_ISREG(mode):
         raise RGridError(Code.PATH_INVALID, f"{_shown(file)} is neither a file nor a folder")
     if not os.access(file, os.R_OK):
-        raise RGridError(Code.SCRIPT_UNREADABLE, f"{_shown(file)} may not be read")
+        raise RGridError(Code.FILE_UNREADABLE, f"{_shown(file)} may not be read")
 
 
 def _entry(file: Path, place: str) -> FileEntry:

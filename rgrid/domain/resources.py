@@ -30,12 +30,20 @@ class QuantityError(ValueError):
 
 def parse_memory(text: str) -> int:
     """Return bytes for `512M`, `1.5GiB`, `2g`, `800MB` (1000-based) or a plain number of bytes."""
-    found = _NUMBER.fullmatch(text.strip().lower())
-    if found is None or found[2] not in _UNITS:
-        raise QuantityError(f"{text!r} is not an amount of memory; write for example 512M, 1.5GiB or 2G")
-    size = int(float(found[1]) * _UNITS[found[2]])
+    size = parse_size(text)
     if size < MIN_MEMORY_BYTES:
         raise QuantityError(f"{text!r} is less than the smallest amount of memory a container can have (6M)")
+    return size
+
+
+def parse_size(text: str) -> int:
+    """Return bytes, of a file or a disk, written as memory is; there must be some."""
+    found = _NUMBER.fullmatch(text.strip().lower())
+    if found is None or found[2] not in _UNITS:
+        raise QuantityError(f"{text!r} is not an amount of bytes; write for example 512M, 1.5GiB or 2G")
+    size = int(float(found[1]) * _UNITS[found[2]])
+    if size < 1:
+        raise QuantityError(f"{text!r} is nothing; write for example 512M, 1.5GiB or 2G")
     return size
 
 
@@ -72,6 +80,24 @@ def format_memory(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.4g} {unit}"
     return f"{size} B"
+
+
+def write_size(size: int) -> str:
+    """Write bytes exactly, in a form that can be typed back: `512MiB`."""
+    for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def write_duration(length: timedelta) -> str:
+    """Write a duration exactly, in a form that can be typed back: `1h30m`."""
+    left = round(length.total_seconds() * 1000)
+    words = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        if count := left // size:
+            words, left = f"{words}{count}{unit}", left % size
+    return words or "0s"
 
 
 def format_cpus(millis: int) -> str:

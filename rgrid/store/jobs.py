@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from rgrid.domain.ids import Digest, JobId
 from rgrid.domain.job import JobSpec
 from rgrid.domain.lifecycle import LIVE, ON_NODE, TERMINAL, State
+from rgrid.domain.resources import Resources, format_cpus, format_memory
 from rgrid.errors import Code, RGridError
 from rgrid.store import channels
 from rgrid.store.blobs import PostgresBlobs, missing_blobs
@@ -21,7 +22,7 @@ from rgrid.store.job_rows import event_view, job_view, node_view, output_view
 from rgrid.store.new_ids import ALPHABET, new_job_id
 from rgrid.store.ports import Principal
 from rgrid.store.specs import spec_to_json
-from rgrid.store.tables import attempts, events, job_inputs, jobs, nodes, outputs
+from rgrid.store.tables import attempts, blobs, events, job_inputs, jobs, nodes, outputs
 from rgrid.wire import EventView, JobPage, JobView, NodeView, OutputView, Submission
 
 Row = Mapping[Any, Any]
@@ -65,6 +66,7 @@ class PostgresJobs:
                 raise RGridError(
                     Code.INPUTS_MISSING, f"{len(lacking)} inputs are not uploaded yet", digests=sorted(lacking)
                 )
+            _check_sizes(tx, spec)
             if spec.inputs:
                 tx.execute(
                     insert(job_inputs),
@@ -82,7 +84,10 @@ class PostgresJobs:
         with translate_errors(), self._engine.connect() as tx:
             row = _find(tx, who, job)
             tried = select(attempts).where(attempts.c.job_id == row["id"]).order_by(attempts.c.number)
-            return job_view(row, tx.execute(tried).mappings().all())
+            shown = job_view(row, tx.execute(tried).mappings().all())
+            if shown.state is State.QUEUED and not shown.message:
+                shown = shown.model_copy(update={"message": _obstacle(tx, row)})
+            return shown
 
     def page(
         self,
@@ -187,12 +192,12 @@ class PostgresJobs:
         """Return a job's state, its current attempt and what it does on its way up, for whoever follows it."""
         last = select(events.c.type, events.c.data).where(events.c.job_id == job).order_by(events.c.id.desc()).limit(1)
         with translate_errors(), self._engine.connect() as tx:
-            row = tx.execute(select(jobs.c.state, jobs.c.attempt).where(jobs.c.id == job)).one()
+            found = tx.execute(select(jobs).where(jobs.c.id == job)).mappings().one()
             event = tx.execute(last).first()
-        detail = ""
+            detail = _obstacle(tx, found) if found["state"] == State.QUEUED else ""
         if event is not None and event.type == "progress":
             detail = str(event.data.get("detail") or event.data.get("phase") or "")
-        return State(row.state), row.attempt, detail
+        return State(found["state"]), found["attempt"], detail
 
     def _repeated(self, tx: Connection, who: Principal, key: str | None, digest: bytes) -> JobView:
         first = select(jobs).where(jobs.c.owner == who.owner, jobs.c.idempotency_key == key)
@@ -208,6 +213,17 @@ def submission_hash(submission: Submission) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
+def _check_sizes(tx: Connection, spec: JobSpec) -> None:
+    """Hold what a submission says of its inputs against the inputs: limits are checked by it."""
+    wanted = select(blobs.c.digest, blobs.c.size).where(blobs.c.digest.in_({file.digest for file in spec.inputs}))
+    sizes = {row.digest: row.size for row in tx.execute(wanted)}
+    for file in spec.inputs:
+        if sizes[file.digest] != file.size:
+            raise RGridError(
+                Code.SUBMISSION_INVALID, f"{file.path} has {sizes[file.digest]} bytes, not the {file.size} submitted"
+            )
+
+
 def _find(tx: Connection, who: Principal, job: str) -> Row:
     """Return the job with this id, or with an id that begins like this. Another owner's does not exist."""
     mine: list[ColumnElement[bool]] = [] if who.admin else [jobs.c.owner == who.owner]
@@ -220,6 +236,21 @@ def _find(tx: Connection, who: Principal, job: str) -> Row:
     if len(rows) > 1 and rows[0]["id"] != job:
         raise RGridError(Code.JOB_AMBIGUOUS, f"more than one job's id begins with {job!r}")
     return rows[0]
+
+
+def _obstacle(tx: Connection, job: Row) -> str:
+    """Say why a waiting job will go on waiting, if that is plain: no node is there, or none is large enough."""
+    wish = Resources(job["cpu_millis"], job["memory_bytes"])
+    capacities = [
+        Resources(node.cpu_millis, node.memory_bytes)
+        for node in tx.execute(select(nodes.c.cpu_millis, nodes.c.memory_bytes).where(nodes.c.state == "ready"))
+    ]
+    if not capacities:
+        return "no node is ready"
+    if any(wish.fits(capacity) for capacity in capacities):
+        return ""
+    asked = f"{format_cpus(wish.cpu_millis)} CPUs and {format_memory(wish.memory_bytes)}"
+    return f"no node is large enough for the {asked} it asks for"
 
 
 def _outputs(tx: Connection, job: str) -> Sequence[Row]:

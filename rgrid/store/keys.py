@@ -37,9 +37,9 @@ class PostgresKeys:
         assert row is not None
         return _view(row).model_copy(update={"key": key})
 
-    def ensure(self, key: str, owner: str, role: Literal["user", "admin"], name: str = "") -> None:
-        """See that a key whose text is known here works; for the local grid's own."""
-        self._insert(key, owner, role, name)
+    def ensure(self, key: str, owner: str, role: Literal["user", "admin"], name: str = "") -> bool:
+        """See that a key whose text is known here works, for the local grid's own; False when it was revoked."""
+        return self._insert(key, owner, role, name) is not None or self.find(key) is not None
 
     def all(self) -> list[KeyView]:
         """Return every key, newest first."""

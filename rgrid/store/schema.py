@@ -30,7 +30,11 @@ def migrations() -> Path:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the database to `revision`; waits while somebody else does."""
-    with _config(url) as (config, _):
+    with _config(url) as (config, connection):
+        found = MigrationContext.configure(connection).get_current_revision()
+        connection.commit()  # what was begun by looking would be Alembic's transaction, and nobody would commit it
+        if found is not None and found not in _known():
+            raise _newer(found)
         command.upgrade(config, revision)
 
 
@@ -73,11 +77,18 @@ def check(engine: Engine) -> None:
         found = MigrationContext.configure(connection).get_current_revision()
     if found == head():
         return
-    known = {revision for revision, _ in history()}
-    if found is None or found in known:
+    if found is None or found in _known():
         have = "has no schema yet" if found is None else f"is at revision {found}"
         raise RGridError(Code.SCHEMA_UNKNOWN, f"the database {have}; this version needs {head()}", found=found)
-    raise RGridError(
+    raise _newer(found)
+
+
+def _known() -> set[str]:
+    return {revision for revision, _ in history()}
+
+
+def _newer(found: str) -> RGridError:
+    return RGridError(
         Code.SCHEMA_UNKNOWN,
         f"the database is at revision {found}, which a newer version of RGrid made; this one knows {head()}",
         hint="Install the newer version here, with `pip install --upgrade 'rgrid[server]'`.",

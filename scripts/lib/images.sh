@@ -12,6 +12,9 @@ ensure_image() {
   build_image "$tag"
 }
 
+# no_registry: whether what is here was built for want of a registry; what is not here cannot be pulled either.
+no_registry() { [ -n "$(docker images -q --filter label=rgrid.built-from 2>/dev/null)" ]; }
+
 build_image() {
   local tag=$1 suite packages cmd python="python3,python-is-python3,python3-pip,ca-certificates"
   case "$tag" in

@@ -58,6 +58,50 @@ def test_a_script_that_will_not_stop_is_killed_after_the_grace(grid: Grid, scrip
     assert 11 <= attempt(grid)["proof"]["elapsed_seconds"] < 20
 
 
+def test_what_no_node_can_hold_says_so(grid: Grid, script: Callable[[str], str]) -> None:
+    following = grid.start("run", "--name", "large", "--cpus", "60", script("print()"))
+    assert following.stderr is not None
+    assert (
+        following.stderr.readline()
+        == "rgrid: waiting for a node: no node is large enough for the 60 CPUs and 512 MiB it asks for\n"
+    )
+    assert "waits     no node is large enough" in grid("show", "last").stdout
+    grid("cancel", "last")
+    following.communicate(timeout=30)
+    assert following.returncode == 130
+
+
+def test_what_cannot_be_kept_is_said(grid: Grid, script: Callable[[str], str], tmp_path: Path) -> None:
+    text = "import os\nopen('odd\\nname', 'w').close()\nos.symlink('/etc/passwd', 'link')\nopen('good', 'w').close()"
+    done = grid("run", "--outputs", str(tmp_path / "out"), script(text))
+    assert done.returncode == 0
+    assert "2 outputs were left out" in done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good"]
+
+
+def test_a_follower_chooses_stream_and_attempt(grid: Grid, script: Callable[[str], str]) -> None:
+    text = "import os, sys\nn = os.environ['RGRID_ATTEMPT']\nprint('out', n)\nprint('err', n, file=sys.stderr)\n"
+    grid("run", "--retries", "1", script(text + "sys.exit(n == '1')"))
+    assert grid("logs", "-f", "--stderr", "last").stderr == "err 1\nerr 2\n"
+    assert grid("logs", "-f", "--attempt", "1", "--stdout", "last").stdout == "out 1\n"
+    told = [json.loads(line) for line in grid("logs", "-f", "--json", "--stdout", "last").stdout.splitlines()]
+    assert [(line["attempt"], line["text"]) for line in told] == [(1, "out 1\n"), (2, "out 2\n")]
+    assert grid("logs", "--attempt", "9", "last").returncode == 2
+
+
+def test_a_viewer_that_is_interrupted_leaves_the_job_alone(grid: Grid, script: Callable[[str], str]) -> None:
+    job = grid("submit", script("import time\nprint('up', flush=True)\ntime.sleep(60)")).stdout.strip()
+    viewer = grid.start("logs", "-f", job)
+    assert viewer.stdout is not None
+    assert viewer.stdout.readline() == "up\n"
+    viewer.send_signal(signal.SIGINT)
+    _, err = viewer.communicate(timeout=20)
+    assert viewer.returncode == 130
+    assert "Traceback" not in err
+    assert grid.json("show", job)["state"] == "running"
+    grid("cancel", "--now", job)
+
+
 def test_its_own_exit_code(grid: Grid, script: Callable[[str], str]) -> None:
     for code in (0, 3, 124, 255):
         assert grid("run", script(f"raise SystemExit({code})")).returncode == code
@@ -162,7 +206,7 @@ def test_ctrl_c_cancels_where_nobody_can_be_asked(
     assert "Traceback" not in err
 
 
-def test_a_second_ctrl_c_leaves_it_running(grid: Grid, script: Callable[[str], str]) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_its_end(grid: Grid, script: Callable[[str], str]) -> None:
     text = "import signal, time\nsignal.signal(15, lambda *_: print('no', flush=True))\nprint('up', flush=True)\n"
     process = grid.start("run", script(text + "while True: time.sleep(0.1)"))
     assert process.stdout is not None
@@ -171,8 +215,8 @@ def test_a_second_ctrl_c_leaves_it_running(grid: Grid, script: Callable[[str], s
     assert process.stdout.readline() == "no\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "runs on" in err
+    assert process.returncode == 130
+    assert "is being cancelled" in err
     grid("cancel", "--now", "last")
 
 

@@ -47,7 +47,7 @@ def test_status_and_nodes_name_the_processes(grid: Grid) -> None:
 
 
 def test_the_dashboard_reads_well(grid: Grid, eventually: Callable[..., object]) -> None:
-    """Actors show node and load, and nobody looks without the token."""
+    """Actors show whose they are, and nobody looks without the token."""
     import httpx
 
     status = grid.json("status")
@@ -90,6 +90,8 @@ def test_keys_and_owners(grid: Grid) -> None:
     assert grid.json("show", "last")["id"] == job, "an operator's last job is the operator's own"
     assert lines(grid("keys", "list", env=guest)) == (125, "error[not-allowed]", 2)
     assert grid("keys", "revoke", made["id"]).returncode == 0
+    [own] = [key for key in grid.json("keys", "list") if key["name"] == "local grid"]
+    assert lines(grid("keys", "revoke", own["id"])) == (2, "error[key-in-use]", 2)
     assert lines(grid("list", env={"RGRID_API_KEY": "rg_wrong"})) == (125, "error[key-wrong]", 2)
 
 
@@ -98,7 +100,14 @@ def test_keys_and_owners(grid: Grid) -> None:
     [
         (["run", "--memory", "9999G", HELLO], {}, (2, "error[limit-exceeded]", 2)),
         (["run", "--image", "python:3.11", "README"], {}, (2, "error[script-not-found]", 2)),
-        (["run", HELLO, "caf\udce9"], {}, (2, "error[submission-invalid]", 2)),
+        (["run", HELLO, "caf\udce9"], {}, (2, "error[usage]", 2)),
+        (["run", "--memmory", "2G", HELLO], {}, (2, "error[usage]", 2)),
+        (["run", "--outputs", "/dev/null", HELLO], {}, (2, "error[path-invalid]", 2)),
+        (["run", "--detach", "--outputs", "out", HELLO], {}, (2, "error[option-invalid]", 2)),
+        (["db", "downgrade", "-1"], {}, (125, "error[grid-busy]", 2)),
+        (["list"], {"RGRID_API_KEY": "bad\nkey"}, (2, "error[setting-invalid]", 2)),
+        (["list"], {"RGRID_LOG_LEVEL": "LOUD"}, (2, "error[setting-invalid]", 2)),
+        (["up"], {"RGRID_HOST": "nonsense"}, (2, "error[setting-invalid]", 2)),
         (["show", "zzzz"], {}, (2, "error[job-not-found]", 2)),
         (["list"], {"RGRID_API_URL": "http://127.0.0.1:9"}, None),
         (["list"], {"RGRID_API_URL": "nonsense"}, (2, "error[setting-invalid]", 2)),

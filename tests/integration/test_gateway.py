@@ -276,6 +276,8 @@ def test_inputs_are_checked_and_bounded(served: Served) -> None:
 
     assert served.http.put(f"/inputs/{DIGEST}", content=endless()).status_code == 413
     assert served.http.post("/jobs", content=b" " * (7 * 1024**2)).status_code == 413
+    too_much = served.http.post("/jobs", content=endless(), headers={"Content-Type": "application/json"})
+    assert (too_much.status_code, too_much.json()["code"]) == (413, "body-too-large")
     assert served.http.head(f"/inputs/{DIGEST}").status_code == 404
     big = os.urandom(3 * 1024**2 + 1)
     served.me.upload(sha256(big).hexdigest(), lambda: iter([big[:1000], big[1000:]]))

@@ -129,7 +129,7 @@ def test_what_is_secret_is_its_owners_alone(local: Any) -> None:
 
 def test_env_lets_a_ray_program_in(local: Any) -> None:
     program = "import ray; ray.init(namespace='rgrid', log_to_driver=False); print(len(ray.nodes()))"
-    script = f'eval "$(RGRID_HOME={local.home} {sys.executable} -c "from rgrid_cli.main import run; run()" env)"'
+    script = f'eval "$(RGRID_HOME={local.home} {sys.executable} -m rgrid_cli env)"'
     done = subprocess.run(
         ["bash", "-c", f'{script} && exec "$0" -c "$1"', sys.executable, program],
         env={k: v for k, v in os.environ.items() if not k.startswith(("RGRID_", "RAY_"))},

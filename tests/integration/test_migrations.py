@@ -90,6 +90,17 @@ def test_a_schema_that_is_not_ours_is_refused(
     assert command in caught.value.hint
 
 
+def test_a_newer_schema_is_not_upgraded(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    with engine.begin() as tx:
+        tx.execute(text("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)"))
+        tx.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+    engine.dispose()
+    with pytest.raises(RGridError) as caught:
+        schema.upgrade(empty_database_url)
+    assert "pip install --upgrade" in caught.value.hint
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
 def test_alembic_at_the_root_takes_any_postgres_url(empty_database_url: str, scheme: str) -> None:
     url = empty_database_url.replace("postgresql", scheme, 1)

@@ -16,6 +16,9 @@ from rgrid.domain.resources import (
     parse_cpus,
     parse_duration,
     parse_memory,
+    parse_size,
+    write_duration,
+    write_size,
 )
 
 
@@ -89,3 +92,13 @@ def test_written_as_read() -> None:
     assert format_memory(GIB * 3 // 2) == "1.5 GiB"
     assert format_memory(100) == "100 B"
     assert format_cpus(500) == "0.5"
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1024, 512 * MIB, 3 * 1024**3, 1024**3 + 1])
+def test_sizes_can_be_typed_back(size: int) -> None:
+    assert parse_size(write_size(size)) == size
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1, 90, 3600, 86400 * 7 + 61])
+def test_durations_can_be_typed_back(seconds: float) -> None:
+    assert parse_duration(write_duration(timedelta(seconds=seconds))).total_seconds() == seconds

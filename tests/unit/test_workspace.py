@@ -55,6 +55,21 @@ def test_same_names_do_not_collide(tmp_path: Path) -> None:
     assert paths(found) == ["inputs/1/data.csv", "inputs/2/data.csv", "s.py"]
 
 
+def test_what_comes_from_outside_takes_no_ones_place(tmp_path: Path) -> None:
+    files(tmp_path, "w/s.py", "w/inputs/1/x.txt")
+    files(tmp_path, "x.txt", text="another")
+    for args in (("inputs/1/x.txt", "../x.txt"), ("../x.txt", "inputs/1/x.txt")):
+        found = collect("s.py", *args, cwd=tmp_path / "w")
+        assert sorted(found.args) == ["inputs/1/x.txt", "inputs/2/x.txt"]
+        assert paths(found) == ["inputs/1/x.txt", "inputs/2/x.txt", "s.py"]
+
+
+def test_a_link_that_leads_to_itself_is_an_error_with_a_name(tmp_path: Path) -> None:
+    files(tmp_path, "s.py", "d/x")
+    (tmp_path / "d/loop").symlink_to("loop")
+    assert failure("s.py", cwd=tmp_path, extras=("d",)) in {Code.FILE_UNREADABLE, Code.FILE_NOT_FOUND}
+
+
 def test_an_options_value_may_name_a_file(tmp_path: Path) -> None:
     files(tmp_path, "w/s.py", "w/in.csv", "out.csv")
     found = collect("s.py", "--in=in.csv", f"--out={tmp_path}/out.csv", "x=in.csv", cwd=tmp_path / "w")

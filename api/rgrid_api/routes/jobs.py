@@ -97,7 +97,7 @@ def make_spec(submission: Submission, settings: Settings) -> JobSpec:
     named = submission.runtime
     runtime = find_runtime(named) if named is not None else runtime_for(submission.script)
     return JobSpec(
-        command=(*runtime.command, submission.script, *submission.args),
+        command=(*runtime.command, _as_argument(submission.script), *submission.args),
         image=submission.image or runtime.image,
         runtime=None if submission.image else runtime.name,
         script=submission.script,
@@ -112,17 +112,22 @@ def make_spec(submission: Submission, settings: Settings) -> JobSpec:
     )
 
 
+def _as_argument(script: str) -> str:
+    """Return the script's path so that no interpreter takes it for an option."""
+    return f"./{script}" if script.startswith("-") else script
+
+
 def _check_limits(submission: Submission, settings: Settings) -> None:
     asked = (
-        ("memory", submission.memory_bytes, settings.max_memory, format_memory, "RGRID_MAX_MEMORY"),
+        ("of memory", submission.memory_bytes, settings.max_memory, format_memory, "RGRID_MAX_MEMORY"),
         ("CPUs", submission.cpu_millis, settings.max_cpus, format_cpus, "RGRID_MAX_CPUS"),
-        ("disk", submission.disk_bytes, settings.max_disk, format_memory, "RGRID_MAX_DISK"),
+        ("of disk", submission.disk_bytes, settings.max_disk, format_memory, "RGRID_MAX_DISK"),
     )
     for what, wish, ceiling, words, setting in asked:
         if wish > ceiling:
             raise RGridError(
                 Code.LIMIT_EXCEEDED,
-                f"{words(wish)} of {what} asked for; at most {words(ceiling)} is allowed ({setting})",
+                f"{words(wish)} {what} asked for; at most {words(ceiling)} is allowed ({setting})",
             )
     if submission.memory_bytes < MIN_MEMORY_BYTES or submission.cpu_millis < MIN_CPU_MILLIS:
         raise RGridError(Code.QUANTITY_INVALID, "a container needs at least 6M of memory and 0.01 CPUs")

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from rgrid.errors import Code, RGridError
 from rgrid.wire import KeyCreate, KeyView
 from rgrid_api.deps import Grid, Operator
 
@@ -21,6 +22,8 @@ def keys(grid: Grid, _who: Operator) -> list[KeyView]:
 
 
 @router.delete("/{key_id}")
-def revoke(key_id: str, grid: Grid, _who: Operator) -> KeyView:
-    """Make a key useless from now on."""
+def revoke(key_id: str, grid: Grid, who: Operator) -> KeyView:
+    """Make a key useless from now on; not the one that is asked with."""
+    if key_id == who.key_id:
+        raise RGridError(Code.KEY_IN_USE)
     return grid.keys.revoke(key_id)

@@ -32,6 +32,15 @@ class Plan:
         mine = (self.postgres_port, self.ray_port, self.dashboard_port)
         return ports.is_free(self.gateway_port, chosen.host) and all(map(ports.is_free, mine))
 
+    def renew_key(self, home: Path) -> None:
+        """Take another key, and keep it."""
+        self.api_key = _new_key()
+        write_private(home / PLAN_FILE, json.dumps(asdict(self)))
+
+
+def _new_key() -> str:
+    return f"rg_{secrets.token_urlsafe(32)}"
+
 
 def make_plan(chosen: Settings) -> tuple[Plan, bool]:
     """Return the home's plan, and whether it is as it was; ports somebody took meanwhile are found anew.
@@ -48,7 +57,7 @@ def make_plan(chosen: Settings) -> tuple[Plan, bool]:
     plan = Plan(
         postgres_port=postgres,
         postgres_password=old.postgres_password if old else secrets.token_urlsafe(24),
-        api_key=old.api_key if old else f"rg_{secrets.token_urlsafe(32)}",
+        api_key=old.api_key if old else _new_key(),
         ray_port=ray,
         dashboard_port=dashboard,
         gateway_port=chosen.port or gateway,

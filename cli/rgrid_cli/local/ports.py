@@ -45,6 +45,15 @@ def demand(port: int, host: str) -> int:
     """Return `port` if it is free; raise `port-taken` saying by whom."""
     if is_free(port, host):
         return port
+    with _socket(host) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise RGridError(
+                Code.SETTING_INVALID,
+                f"RGRID_HOST: {host} is no address of this machine: {error.strerror}",
+                hint="Set RGRID_HOST to an address of this machine, or 0.0.0.0 for all of them.",
+            ) from error
     raise RGridError(Code.PORT_TAKEN, f"port {port} on {host} is taken{_by(port)}", port=port)
 
 

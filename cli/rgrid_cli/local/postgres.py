@@ -201,6 +201,8 @@ class EmbeddedPostgres:
     def _run(self, words: list[str], account: pwd.struct_passwd | None) -> None:
         done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=False, **_as(account))
         if done.returncode != 0:
+            if "No space left on device" in done.stderr:
+                raise RGridError(Code.DISK_FULL, f"there is no space for the database at {self.data.parent}")
             last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
             raise RGridError(Code.GRID_START_FAILED, f"Postgres could not make its folder: {last}")
 

@@ -11,8 +11,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -25,11 +23,12 @@ from rgrid import __version__
 from rgrid.errors import Code, RGridError
 from rgrid.home import GridFile, read_grid, write_grid
 from rgrid.settings import Settings, settings
+from rgrid_cli.local.booting import Booting
 from rgrid_cli.local.gateway import STOP_SECONDS, GatewayProcess
 from rgrid_cli.local.lock import PROCESSES_FILE, take_lock
 from rgrid_cli.local.plan import Plan, host_name, make_plan
 from rgrid_cli.local.postgres import EmbeddedPostgres
-from rgrid_cli.local.processes import end_recorded, last_words, record
+from rgrid_cli.local.processes import end_recorded, record
 from rgrid_cli.local.ray_head import RayHead, forget
 
 log = logging.getLogger("rgrid.supervisor")
@@ -63,7 +62,7 @@ class Supervisor:
         self._ray: RayHead | None = None
         self._gateway: GatewayProcess | None = None
         self._database_url = ""
-        self._booting: subprocess.Popen[bytes] | None = None
+        self._booting: Booting | None = None
         self._failed_boots = 0
         self._next_look = 0.0
         self._deaths: dict[str, list[float]] = defaultdict(list)
@@ -137,7 +136,10 @@ class Supervisor:
             self._database_url = self._postgres.url
         upgrade(self._database_url)
         engine = make_engine(self._database_url)
-        PostgresKeys(engine).ensure(plan.api_key, _user(), "admin", "local grid")
+        if not PostgresKeys(engine).ensure(plan.api_key, _user(), "admin", "local grid"):
+            # Somebody revoked it, for a reason; whoever has this home may have another.
+            plan.renew_key(self._home)
+            PostgresKeys(engine).ensure(plan.api_key, _user(), "admin", "local grid")
         self._grid = grid_id(engine)
         engine.dispose()
         self._record()
@@ -167,28 +169,19 @@ class Supervisor:
         for fresh in (False, True):
             booting = self._booting = self._start_boot()
             deadline = time.monotonic() + BOOT_SECONDS
-            while booting.poll() is None and time.monotonic() < deadline:
+            while (code := booting.wait(0.1)) is None and time.monotonic() < deadline:
                 self._go_on()
-                with suppress(subprocess.TimeoutExpired):
-                    booting.wait(0.1)
-            if booting.poll() is None:
-                booting.kill()
-            if booting.wait() == 0:
+            if code == 0:
                 return
-            if fresh or self._ray is None:
-                break
+            booting.kill()
+            error = booting.error()
+            if fresh or self._ray is None or error.code in {Code.RAY_VERSION, Code.SCHEMA_UNKNOWN}:
+                raise error  # which no other start would mend
             self._start_ray_afresh()
-        boot_log = self._home / "logs" / "boot.log"
-        raise RGridError(Code.GRID_START_FAILED, f"the actors did not come up: {last_words(boot_log)} ({boot_log})")
 
-    def _start_boot(self) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "RGRID_HOME": str(self._home), "RGRID_DATABASE_URL": self._database_url}
-        env |= self._ray.environment() if self._ray else {}
-        words = [sys.executable, "-m", "rgrid_actors.boot", "--ray-address", self._ray_address()]
-        with (self._home / "logs" / "boot.log").open("ab") as out:
-            return subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
-            )
+    def _start_boot(self) -> Booting:
+        environment = {"RGRID_DATABASE_URL": self._database_url} | (self._ray.environment() if self._ray else {})
+        return Booting(self._home, ray_address=self._ray_address(), environment=environment)
 
     def _start_ray_afresh(self) -> None:
         assert self._ray is not None
@@ -240,8 +233,8 @@ class Supervisor:
         from rgrid.store.engine import make_engine
         from rgrid.store.grid import scheduler_seen
 
-        if self._booting is not None and self._booting.poll() is not None:
-            self._failed_boots = self._failed_boots + 1 if self._booting.returncode else 0
+        if self._booting is not None and (code := self._booting.ended()) is not None:
+            self._failed_boots = self._failed_boots + 1 if code else 0
             self._booting = None
             self._next_look = time.monotonic() + SCHEDULER_SILENT_SECONDS
             if self._failed_boots >= FAILED_BOOTS and self._ray is not None:
@@ -262,7 +255,7 @@ class Supervisor:
             self._boot_in_background()
 
     def _boot_in_background(self) -> None:
-        if self._booting is None or self._booting.poll() is not None:
+        if self._booting is None or self._booting.ended() is not None:
             self._booting = self._start_boot()
             self._record()
 
@@ -273,7 +266,7 @@ class Supervisor:
         gateway, ray, postgres, booting = self._gateway, self._ray, self._postgres, self._booting
         steps: list[Callable[[], object]] = [
             self._write_nobody,  # so a command that looks now waits for the end, and takes this grid for no live one
-            *([booting.kill] if booting is not None and booting.poll() is None else []),
+            *([booting.kill] if booting is not None and booting.ended() is None else []),
             *([lambda: gateway.stop(STOP_SECONDS)] if gateway is not None else []),
             *([ray.stop, ray.forget] if ray is not None else []),
             *([postgres.stop] if postgres is not None else []),
@@ -324,7 +317,7 @@ class Supervisor:
                 api_key=self._plan.api_key,
                 database_url=self._database_url,
                 ray_address=self._ray_address(),
-                ray_token_file=str(self._ray.token_file) if self._ray else "",
+                ray_token_file=str(self._ray.token_file) if self._ray else os.environ.get("RAY_AUTH_TOKEN_PATH", ""),
                 dashboard_url=self._ray.dashboard_url if self._ray else "",
                 node=self._node,
                 pids=pids,
