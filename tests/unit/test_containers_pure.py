@@ -10,6 +10,7 @@ from rgrid.domain.ids import GridId, JobId, Lease, NodeName, Owner
 from rgrid.domain.job import AttemptOrder, AttemptRef, JobSpec
 from rgrid_actors.containers import cgroup, spec
 from rgrid_actors.containers.logs import entries, frames, since
+from rgrid_actors.containers.port import LogEntry
 
 REF = AttemptRef(JobId("j1"), 2, Lease("3.4"))
 ORDER = AttemptOrder(REF, Owner("me"), "job", JobSpec(("python", "s.py"), "python:3.11", env={"A": "1", "HOME": "/x"}))
@@ -73,9 +74,33 @@ def test_reading_goes_on_exactly_behind_a_cursor() -> None:
     assert everything[0].data == b"line 0\n"
 
 
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(0, 3)), max_size=12), st.data())
+def test_an_older_line_of_one_stream_may_stand_behind_younger_ones_of_the_other(
+    lines: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Each stream's own times grow, and nothing more is known. The engine leaves out what is older than asked for."""
+    clock, log = {1: 0, 2: 0}, []
+    for i, (stream, step) in enumerate(lines):
+        clock[stream] += step
+        log.append((f"2026-01-01T00:00:00.{clock[stream]:09}Z", stream, f"line {i}\n".encode()))
+
+    def read(cursor: str) -> list[LogEntry]:
+        asked = since(cursor)
+        least = "" if asked == "0" else f"2026-01-01T00:00:00.{asked.partition('.')[2]}Z"
+        return list(entries([frame(s, f"{t} ".encode() + line) for t, s, line in log if t >= least], cursor))
+
+    everything = read("")
+    assert [entry.data for entry in everything] == [line for _, _, line in log]
+    if everything:
+        at = data.draw(st.integers(0, len(everything) - 1))
+        assert read(everything[at].cursor) == everything[at + 1 :]
+
+
 def test_since_is_what_the_engine_wants() -> None:
     assert since("") == "0"
-    assert since("2026-01-01T00:00:00.123456789Z#3") == "1767225600.123456789"
+    assert since("1=2026-01-01T00:00:00.123456789Z#3") == "0", "of the other stream nothing was seen"
+    both = "1=2026-01-01T00:00:00.123456789Z#3,2=2026-01-01T00:00:01.000000000Z#1"
+    assert since(both) == "1767225600.123456789"
 
 
 def test_cgroup_version_1(tmp_path: Path) -> None:
