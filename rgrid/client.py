@@ -23,6 +23,7 @@ from rgrid.wire import (
     JobPage,
     JobView,
     KeyView,
+    LockView,
     LogFollow,
     NodeView,
     OutputView,
@@ -153,6 +154,10 @@ class Client:
                 if time.monotonic() - away_since > FOLLOW_PATIENCE_SECONDS:
                     raise
             time.sleep(0.3)
+
+    def lock(self, job: str) -> LockView:
+        """Return what a job's dependencies were resolved to."""
+        return LockView.model_validate(self._json("GET", f"/jobs/{quote(job)}/lock"))
 
     def outputs(self, job: str) -> list[OutputView]:
         """Return what a job left behind."""

@@ -35,6 +35,7 @@ class Code(StrEnum):
     OPTION_INVALID = "option-invalid"
     LIMIT_EXCEEDED = "limit-exceeded"
     INPUT_TOO_LARGE = "input-too-large"
+    DEPENDENCIES_INVALID = "dependencies-invalid"
     SUBMISSION_INVALID = "submission-invalid"
     SETTING_INVALID = "setting-invalid"
     # What the gateway answers
@@ -52,6 +53,8 @@ class Code(StrEnum):
     JOB_AMBIGUOUS = "job-ambiguous"
     IDEMPOTENCY_CONFLICT = "idempotency-conflict"
     OUTPUT_NOT_FOUND = "output-not-found"
+    LOCK_NOT_FOUND = "lock-not-found"
+    IMAGE_NOT_ALLOWED = "image-not-allowed"
     WAIT_TIMED_OUT = "wait-timed-out"
     # What the grid lacks
     GRID_NOT_CONFIGURED = "grid-not-configured"
@@ -133,6 +136,10 @@ CATALOGUE: dict[Code, Entry] = {
         "Leave it out by a line in .rgridignore, or ask the operator to raise RGRID_MAX_INPUT_BYTES.",
         413,
     ),
+    Code.DEPENDENCIES_INVALID: Entry(
+        "What a script says it needs cannot be understood, or is not allowed here.",
+        "Correct what it declares, or run it without with `rgrid run --no-deps SCRIPT`.",
+    ),
     Code.SUBMISSION_INVALID: Entry("The submission is malformed.", "See the API's own description at /docs."),
     Code.SETTING_INVALID: Entry(
         "A setting has a value that cannot be used.", "See every setting and its meaning with `rgrid doctor`."
@@ -178,6 +185,17 @@ CATALOGUE: dict[Code, Entry] = {
         "This idempotency key was used for another submission.", "Use a new key for a new submission.", 409
     ),
     Code.OUTPUT_NOT_FOUND: Entry("The job has no such output.", "See what it has with `rgrid show ID`.", 404),
+    Code.LOCK_NOT_FOUND: Entry(
+        "The job has no lock: it needs nothing from an index, or was not prepared yet.",
+        "See it with `rgrid show ID`.",
+        404,
+    ),
+    Code.IMAGE_NOT_ALLOWED: Entry(
+        "The image is neither a runtime's nor one that the operator allows.",
+        "Use a runtime (`rgrid runtimes`), or, as the operator, allow it with `rgrid config set images 'PATTERN'` "
+        "and restart the grid with `rgrid down` and `rgrid up`.",
+        403,
+    ),
     Code.WAIT_TIMED_OUT: Entry(
         "The time to wait is over and the job goes on.", "Wait again with `rgrid wait ID`.", 408, EXIT_TIMEOUT
     ),

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Literal
 
 from rgrid.errors import Code, RGridError
 
@@ -23,21 +24,25 @@ class Runtime:
     #: File endings that choose this runtime when none is given.
     endings: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    #: Which way of declaring dependencies it has, if any.
+    family: Literal["python", "node", "other"] = "other"
+    #: Version of its language, where dependencies ask for it.
+    version: str = ""
 
 
 def _python(version: str) -> Runtime:
-    return Runtime(f"python{version}", f"python:{version}", ("python", "-u"))
+    return Runtime(f"python{version}", f"python:{version}", ("python", "-u"), family="python", version=version)
 
 
 def _node(version: str) -> Runtime:
-    return Runtime(f"node{version}", f"node:{version}", ("node",))
+    return Runtime(f"node{version}", f"node:{version}", ("node",), family="node", version=version)
 
 
 DEFAULT = "python"
 RUNTIMES: tuple[Runtime, ...] = (
-    Runtime("python", "python:3.11", ("python", "-u"), (".py",), ("python3",)),
+    Runtime("python", "python:3.11", ("python", "-u"), (".py",), ("python3",), "python", "3.11"),
     *(_python(f"3.{minor}") for minor in range(9, 15)),
-    Runtime("node", "node:20", ("node",), (".js", ".mjs", ".cjs"), ("nodejs", "javascript")),
+    Runtime("node", "node:20", ("node",), (".js", ".mjs", ".cjs"), ("nodejs", "javascript"), "node", "20"),
     *(_node(str(major)) for major in (18, 20, 22, 24)),
     Runtime("bash", "bash:5", ("bash",), (".sh", ".bash")),
     Runtime("ruby", "ruby:3.3", ("ruby",), (".rb",)),
@@ -50,6 +55,8 @@ _BY_NAME = {name: r for r in RUNTIMES for name in (r.name, r.image, *r.aliases)}
     r.name: r
     for r in RUNTIMES  # a name of its own wins over another's alias
 }
+#: Images jobs may always run in.
+IMAGES = frozenset(r.image for r in RUNTIMES)
 _BY_ENDING = {ending: r for r in RUNTIMES for ending in r.endings}
 
 

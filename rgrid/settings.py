@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -80,6 +81,26 @@ class Settings(BaseSettings):
     store_url: str = Field(
         "postgres:", description="Where blobs are kept: `postgres:` keeps them in the database, in chunks."
     )
+    images: str = Field(
+        "",
+        description="Images jobs may run in beside the runtimes' own: patterns with *, separated by commas.",
+    )
+    indexes: str = Field(
+        "",
+        description="Package indexes scripts may ask for beside the node's own: patterns with *, separated by commas.",
+    )
+    ca_bundle: Path | None = Field(
+        None, description="Certificates that builders of environments trust; a node's SSL_CERT_FILE when not set."
+    )
+    uv_config: Path | None = Field(
+        None, description="uv.toml with the indexes and credentials that builders of environments use."
+    )
+    builder_images: str = Field(
+        "rgrid-builder/{image}",
+        description="Image with a compiler, or npm, where the image of a job has none; {image} stands for the latter.",
+    )
+    build_memory: Memory = Field(4 * GIB, description="Memory that installing what a script needs may take.")
+    build_disk: Memory = Field(10 * GIB, description="Disk space that installing what a script needs may take.")
     host: str = Field("127.0.0.1", description="Address the gateway listens on; loopback unless told otherwise.")
     port: int = Field(0, ge=0, le=65535, description="Port the gateway listens on; 0 finds a free one.")
     node_name: str | None = Field(None, description="Name of this machine in the grid; its host name when not set.")
@@ -148,9 +169,21 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, Path(named).expanduser() / CONFIG_FILE)
         return init_settings, env_settings, toml
 
+    def allows_image(self, image: str) -> bool:
+        """Say whether the operator lets jobs run in an image that no runtime has."""
+        return _matches(image, self.images)
+
+    def allows_index(self, url: str) -> bool:
+        """Say whether the operator lets scripts ask for a package index."""
+        return _matches(url, self.indexes)
+
     def model_post_init(self, _context: Any, /) -> None:
         """Make the home absolute once, so that no child process reads it against another folder."""
         object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+
+def _matches(text: str, patterns: str) -> bool:
+    return any(fnmatchcase(text, pattern.strip()) for pattern in patterns.split(",") if pattern.strip())
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -57,7 +57,15 @@ def check_text(text: str) -> str:
     return text
 
 
+def _check_line(line: str) -> str:
+    """Return a line of a requirements file that is a requirement, and no option that would come after our own."""
+    if "\n" in line or "\r" in line or line.lstrip().startswith("-"):
+        raise ValueError(f"{line[:80]!r} is not a requirement")
+    return check_text(line)
+
+
 Text = Annotated[str, AfterValidator(check_text)]
+RequirementLine = Annotated[str, AfterValidator(_check_line), Field(max_length=20_000)]
 WorkspacePath = Annotated[str, AfterValidator(check_path)]
 
 
@@ -80,6 +88,23 @@ class FileEntry(_Wire):
     executable: bool = False
 
 
+class Dependencies(_Wire):
+    """What a script needs from a package index, as it was declared. The grid resolves it and keeps the lock."""
+
+    kind: Literal["python", "node"] = "python"
+    #: Where it was declared, for people: "PEP 723 block", "requirements.txt".
+    source: Annotated[Text, Field(max_length=4000)]
+    #: PEP 508 requirements, with hashes where they have them; a file among the inputs as `./PATH`.
+    requirements: Annotated[list[RequirementLine], Field(max_length=5000)] = []
+    constraints: Annotated[list[RequirementLine], Field(max_length=5000)] = []
+    #: Indexes the script asks for; the operator's policy decides.
+    indexes: Annotated[list[Annotated[str, Field(pattern=r"^https?://[!-~]+$")]], Field(max_length=20)] = []
+    #: A lock among the inputs, used as it is: `uv.lock`, `pylock.toml`, `package-lock.json`.
+    lock: WorkspacePath | None = None
+    #: Inputs that the lock or a requirement refers to: `pyproject.toml`, `package.json`, wheels.
+    files: Annotated[list[WorkspacePath], Field(max_length=200)] = []
+
+
 class Submission(_Wire):
     """A job as a client submits it. The gateway resolves runtime and defaults and checks the ceilings."""
 
@@ -89,6 +114,7 @@ class Submission(_Wire):
     name: Annotated[Text | None, Field(max_length=200)] = None
     runtime: Text | None = None
     image: Annotated[Text | None, Field(max_length=500)] = None
+    dependencies: Dependencies | None = None
     cpu_millis: int = Field(1000, gt=0)
     memory_bytes: int = Field(512 * 1024**2, gt=0)
     timeout_seconds: float = Field(300, gt=0)
@@ -138,6 +164,8 @@ class JobView(_View):
     cpu_millis: int
     memory_bytes: int
     timeout_seconds: float
+    #: What it needs from a package index, as it was declared.
+    dependencies: Dependencies | None = None
     network: bool = False
     priority: int = 0
     labels: dict[str, str] = {}
@@ -185,6 +213,13 @@ class LogFollow(_View):
     #: Phase of a job that does not run yet, for progress: `queued`, `assigned`, `image`, `start` …
     phase: str | None = None
     ended: bool = False
+
+
+class LockView(_View):
+    """Exactly what a job's dependencies were resolved to."""
+
+    format: Literal["requirements", "pylock", "npm"]
+    text: str
 
 
 class OutputView(_View):

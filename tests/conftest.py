@@ -104,7 +104,7 @@ class Grid:
     def __init__(self, home: Path) -> None:
         self.home = home
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("RGRID_", "RAY_"))}
-        self.env = {**clean, "RGRID_HOME": str(home), "NO_COLOR": "1"}
+        self.env = {**clean, "RGRID_HOME": str(home), "NO_COLOR": "1", "RGRID_IMAGES": "127.0.0.1:*"}
 
     def start(self, *words: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> "subprocess.Popen[str]":
         """Start `rgrid` with these words."""

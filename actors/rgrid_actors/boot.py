@@ -73,6 +73,11 @@ def make_config() -> GridConfig:
         docker_host=chosen.docker_host or os.environ.get("DOCKER_HOST"),
         docker_runtime=chosen.docker_runtime,
         log_level=chosen.log_level,
+        build_memory=chosen.build_memory,
+        build_disk=chosen.build_disk,
+        builder_images=chosen.builder_images,
+        ca_bundle=chosen.ca_bundle,
+        uv_config=chosen.uv_config,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from rgrid.domain.ids import GridId
+from rgrid.domain.resources import GIB
 
 #: Ray namespace and names under which everyone finds the actors.
 NAMESPACE = "rgrid"
@@ -28,3 +29,8 @@ class GridConfig:
     docker_host: str | None = None
     docker_runtime: str | None = None
     log_level: str = "INFO"
+    build_memory: int = 4 * GIB
+    build_disk: int = 10 * GIB
+    builder_images: str = "rgrid-builder/{image}"
+    ca_bundle: Path | None = None
+    uv_config: Path | None = None

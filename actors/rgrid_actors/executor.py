@@ -21,11 +21,14 @@ from rgrid.domain.ids import NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef, NodeInfo
 from rgrid.domain.resources import Resources, format_cpus, format_memory
 from rgrid.errors import RGridError
-from rgrid.store.ports import BlobStore, LogStore
+from rgrid.store.ports import BlobStore, LockStore, LogStore
 from rgrid_actors.artifacts import Ids
 from rgrid_actors.attempt import Attempt
-from rgrid_actors.bench import Bench, InThread
+from rgrid_actors.bench import Bench
 from rgrid_actors.containers.port import Containers, EngineEvent
+from rgrid_actors.environments.environments import Environments
+from rgrid_actors.environments.site import Site
+from rgrid_actors.in_thread import InThread
 from rgrid_actors.reporter import Reporter, SchedulerLink
 from rgrid_actors.spool import Spool, Spools
 
@@ -52,8 +55,10 @@ class Executor:
         containers: Containers,
         blobs: BlobStore,
         logs: LogStore,
+        locks: LockStore,
         link: SchedulerLink,
         spools: Spools,
+        site: Site,
     ) -> None:
         """Keep what is given; `start` begins."""
         self._info, self._containers, self._link, self._spools = info, containers, link, spools
@@ -63,7 +68,10 @@ class Executor:
         ids = NOBODY if os.geteuid() == 0 else Ids(os.getuid(), os.getgid())
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="executor")
         self._in_thread = InThread(pool)
-        self._bench = Bench(containers, blobs, logs, self._reporter, ids, self._in_thread)
+        self._environments = Environments(
+            spools.folder.parent / "environments", containers, locks, blobs, self._in_thread, ids, site
+        )
+        self._bench = Bench(containers, blobs, logs, self._reporter, ids, self._in_thread, self._environments)
         self._attempts: dict[AttemptRef, Attempt] = {}
         self._by_container: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,6 +84,7 @@ class Executor:
         """Go on with what an earlier executor left, register, and go to work."""
         self._loop = asyncio.get_running_loop()
         self._spools.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self._in_thread.patiently(self._environments.start)
         began = time.time()
         for spool in await self._in_thread(lambda: list(self._spools.all())):
             order = await self._in_thread(spool.order)

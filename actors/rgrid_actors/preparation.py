@@ -16,6 +16,7 @@ from rgrid_actors import artifacts
 from rgrid_actors.artifacts import InputError, Snapshot
 from rgrid_actors.bench import Bench
 from rgrid_actors.containers.port import ImageUnavailableError
+from rgrid_actors.environments.environments import DependenciesError, Environment
 from rgrid_actors.spool import Spool
 
 
@@ -42,21 +43,36 @@ async def prepare(
     began = time.monotonic()
     containers, spec = bench.containers, order.spec
 
-    async def have_image() -> str:
-        found = await _image(spec, bench, progress)
+    async def have_image_and_environment() -> tuple[str, float, Environment | None]:
+        image = await _image(spec, bench, progress)
+        had_image, environment = time.monotonic(), None
+        if spec.dependencies is not None:
+            unfinished(EndReason.DEPENDENCIES)
+            environment = await bench.environments.ensure(order, spec.dependencies, image, progress)
         unfinished(EndReason.INPUT)
-        return found
+        return image, had_image, environment
 
-    image, laid_out = await asyncio.gather(have_image(), _lay_out(spec, spool, bench), return_exceptions=True)
-    if isinstance(image, BaseException):
-        raise _failed(image)
+    had, laid_out = await asyncio.gather(
+        have_image_and_environment(), _lay_out(spec, spool, bench), return_exceptions=True
+    )
+    if isinstance(had, BaseException):
+        raise _failed(had)
     if isinstance(laid_out, BaseException):
         raise _failed(laid_out)
-    had_image, ids = time.monotonic(), bench.ids
-    container = await bench.in_thread.patiently(
-        lambda: containers.create(order, workspace=spool.workspace, uid=ids.uid, gid=ids.gid, image_id=image)
-    )
+    (image, had_image, environment), ids = had, bench.ids
     timings = replace(spool.progress.timings, image=had_image - began)
+    if environment is not None:
+        timings = replace(timings, environment=time.monotonic() - had_image)
+    container = await bench.in_thread.patiently(
+        lambda: containers.create(
+            order,
+            workspace=spool.workspace,
+            uid=ids.uid,
+            gid=ids.gid,
+            image_id=image,
+            environment=None if environment is None else (environment.folder, environment.place),
+        )
+    )
     await bench.in_thread(
         lambda: spool.note(container=container, image_digest=image, laid_out=laid_out, timings=timings)
     )
@@ -96,6 +112,8 @@ def _failed(error: BaseException) -> BaseException:
     match error:
         case ImageUnavailableError():
             return PreparationError(EndReason.IMAGE, str(error))
+        case DependenciesError():
+            return PreparationError(EndReason.DEPENDENCIES, str(error))
         case InputError():
             return PreparationError(EndReason.INPUT, str(error))
         case RGridError(code=Code.DISK_FULL):

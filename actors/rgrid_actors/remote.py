@@ -6,9 +6,11 @@ nothing could be shared between them. Their methods are idempotent, because Ray 
 
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 import ray
+from uv import find_uv_bin
 
 from rgrid.domain.ids import NodeName
 from rgrid.domain.resources import Resources
@@ -17,10 +19,12 @@ from rgrid.store.channels import WORK
 from rgrid.store.engine import make_engine
 from rgrid.store.ledger import PostgresLedger
 from rgrid.store.listen import Listener
+from rgrid.store.locks import PostgresLocks
 from rgrid.store.logs import PostgresLogs
 from rgrid.store.schema import check
 from rgrid_actors.config import NAMESPACE, NODE_LABEL, SCHEDULER, GridConfig
 from rgrid_actors.containers.docker import DockerContainers
+from rgrid_actors.environments.site import Site
 from rgrid_actors.executor import Executor, node_info
 from rgrid_actors.fleet import RayFleet, RaySchedulerLink
 from rgrid_actors.scheduler import Scheduler
@@ -64,8 +68,17 @@ class ExecutorActor(Executor):
             DockerContainers(config.grid, name, host=config.docker_host, runtime=config.docker_runtime),
             PostgresBlobs(engine),
             PostgresLogs(engine),
+            PostgresLocks(engine),
             RaySchedulerLink(),
             Spools(config.home / "nodes" / name / "attempts"),
+            Site(
+                Path(find_uv_bin()),
+                build_memory_bytes=config.build_memory,
+                build_disk_bytes=config.build_disk,
+                builder_images=config.builder_images,
+                ca_bundle=config.ca_bundle,
+                uv_config=config.uv_config,
+            ),
         )
         await self.start()
 

@@ -62,9 +62,17 @@ def list_(  # noqa: PLR0917  # its options
         output.say(f"There are more; see them with `rgrid list --limit {limit * 5}` or `--all`.")
 
 
-def show(job: Job, json_: Json = False) -> None:
+def show(
+    job: Job,
+    lock: Annotated[bool, typer.Option("--lock", help="Print exactly what its dependencies were resolved to.")] = False,
+    json_: Json = False,
+) -> None:
     """Show a job: where it is, why it ended, each attempt with its times and its proof."""
     client = _client()
+    if lock:
+        resolved = client.lock(_id(client, job))
+        output.as_json(resolved) if json_ else output.data(resolved.text.rstrip("\n"))
+        return
     found = client.job(_id(client, job))
     if json_:
         output.as_json(found)
@@ -228,6 +236,8 @@ def _card(job: JobView) -> None:
         say(f"  reason    {job.reason}: {job.message or WORDS[job.reason]}")
     say(f"  command   {' '.join([job.script, *job.args])}")
     say(f"  runtime   {job.runtime or 'image'} ({job.image})")
+    if job.dependencies is not None:
+        say(f"  needs     {job.dependencies.source} (what it was resolved to: `rgrid show --lock {job.id}`)")
     limits = f"{format_memory(job.memory_bytes)}, {format_cpus(job.cpu_millis)} CPU, {job.timeout_seconds:g} s"
     say(f"  limits    {limits}, network {'on' if job.network else 'off'}")
     if job.state in TERMINAL:

@@ -11,14 +11,14 @@ import typer
 from rgrid.client import Client
 from rgrid.domain.resources import QuantityError, parse_cpus, parse_duration, parse_memory
 from rgrid.errors import EXIT_CANCELLED, Code, RGridError
-from rgrid.runtimes import find_runtime, runtime_for
 from rgrid.settings import settings
-from rgrid.wire import JobView, Submission
+from rgrid.wire import Dependencies, JobView, Submission
 from rgrid_cli import output
+from rgrid_cli.dependencies.detect import detect, report
 from rgrid_cli.endings import exit_code_of, explain
 from rgrid_cli.follow import follow, to_streams
 from rgrid_cli.outputs import check_folder, fetch
-from rgrid_cli.workspace import Workspace, gather
+from rgrid_cli.workspace import Workspace, check_script, gather
 
 #: Everything after SCRIPT is the script's own, whatever it looks like.
 PASS_THROUGH = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
@@ -41,6 +41,8 @@ EnvFile = Annotated[list[Path] | None, typer.Option(help="Set the variables in a
 Network = Annotated[bool, typer.Option("--network", help="Give it network access; it has none otherwise.")]
 Name = Annotated[str | None, typer.Option(help="Name of the job; the script's when not given.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="Label to find the job by.")]
+Requirements = Annotated[Path | None, typer.Option(metavar="FILE", help="Install what this requirements file says.")]
+NoDeps = Annotated[bool, typer.Option("--no-deps", help="Install nothing, whatever the script seems to need.")]
 With = Annotated[list[str] | None, typer.Option("--with", metavar="PATH", help="Send this file or folder along.")]
 Priority = Annotated[int, typer.Option(help="Higher goes first among your jobs.", min=-100, max=100)]
 Retries = Annotated[int, typer.Option(help="How often to try again when it fails.", min=0, max=100)]
@@ -64,6 +66,8 @@ def run(  # noqa: PLR0917  # its options
     name: Name = None,
     label: Label = None,
     with_: With = None,
+    requirements: Requirements = None,
+    no_deps: NoDeps = False,
     priority: Priority = 0,
     retries: Retries = 0,
     outputs: Outputs = None,
@@ -83,10 +87,14 @@ def run(  # noqa: PLR0917  # its options
                 hint="Leave one out, or fetch them later with `rgrid download ID`.",
             )
         check_folder(outputs)
-    workspace = gather(script, args or [], with_ or [], cwd=Path.cwd(), note=output.say)
+    path = check_script(Path.cwd() / script)
+    chosen, found = detect(path, runtime=runtime, requirements=requirements, wanted=not no_deps)
+    also = found.all_files if found is not None else []
+    workspace = gather(script, args or [], with_ or [], cwd=Path.cwd(), note=output.say, also=also)
     submission = make_submission(
         workspace,
-        runtime=runtime,
+        runtime=chosen.name,
+        dependencies=found.on_wire(workspace.places) if found is not None and not found.empty else None,
         image=image,
         cpus=cpus,
         memory=memory,
@@ -99,6 +107,7 @@ def run(  # noqa: PLR0917  # its options
         priority=priority,
         retries=retries,
     )
+    report(found, output.say)
     from rgrid_cli.grid import ensure_local_grid
 
     ensure_local_grid(output.say)
@@ -139,6 +148,8 @@ def submit(  # noqa: PLR0917  # its options
     name: Name = None,
     label: Label = None,
     with_: With = None,
+    requirements: Requirements = None,
+    no_deps: NoDeps = False,
     priority: Priority = 0,
     retries: Retries = 0,
     json_: Json = False,
@@ -159,6 +170,8 @@ def submit(  # noqa: PLR0917  # its options
         name,
         label,
         with_,
+        requirements,
+        no_deps,
         priority,
         retries,
         detach=True,
@@ -178,7 +191,8 @@ def _left(job: JobView) -> int:
 def make_submission(
     workspace: Workspace,
     *,
-    runtime: str | None,
+    runtime: str,
+    dependencies: Dependencies | None,
     image: str | None,
     cpus: str,
     memory: str,
@@ -192,7 +206,6 @@ def make_submission(
     retries: int,
 ) -> Submission:
     """Put the options in the words of the API; what cannot be understood is said here, before anything is sent."""
-    found = find_runtime(runtime) if runtime is not None else runtime_for(workspace.script)
     try:
         amounts = {
             "cpu_millis": parse_cpus(cpus),
@@ -208,7 +221,8 @@ def make_submission(
             args=workspace.args,
             inputs=workspace.entries,
             name=name,
-            runtime=found.name,
+            runtime=runtime,
+            dependencies=dependencies,
             image=image,
             env=env,
             labels=labels,

@@ -44,8 +44,8 @@ class Workspace:
     script: str
     args: list[str]
     sources: list[Source] = field(default_factory=list)
-    #: What people should know: a folder that was named but not sent, and the like.
-    notes: list[str] = field(default_factory=list)
+    #: Where the files lie that what the script needs was found in.
+    places: dict[Path, str] = field(default_factory=dict)
 
     @property
     def entries(self) -> list[FileEntry]:
@@ -54,30 +54,25 @@ class Workspace:
 
 
 def gather(
-    script: str, args: Sequence[str], extras: Sequence[str], *, cwd: Path, note: Callable[[str], None]
+    script: str,
+    args: Sequence[str],
+    extras: Sequence[str],
+    *,
+    cwd: Path,
+    note: Callable[[str], None],
+    also: Sequence[Path] = (),
 ) -> Workspace:
-    """Find everything that goes with a script; raise `RGridError` naming the first file that cannot."""
+    """Find everything that goes with a script; raise `RGridError` naming the first file that cannot.
+
+    `also` are files that what the script needs was found in.
+    """
+    path = check_script(cwd / script)
+    gathering = _Gathering(cwd if path.is_relative_to(cwd) else path.parent, cwd, note)
     try:
-        return _gather(script, args, extras, cwd, note)
+        return gathering.run(path, args, extras, also)
     except OSError as error:  # a folder that may not be looked into, a link that leads round
         at = _shown(Path(error.filename)) if error.filename else script
         raise RGridError(Code.FILE_UNREADABLE, f"{at}: {error.strerror or error}") from error
-
-
-def _gather(
-    script: str, args: Sequence[str], extras: Sequence[str], cwd: Path, note: Callable[[str], None]
-) -> Workspace:
-    path = _check_script(cwd / script)
-    root = cwd if path.is_relative_to(cwd) else path.parent
-    gathering = _Gathering(root, cwd, note)
-    name = gathering.add(path)
-    for found in local_imports(path):
-        gathering.add_tree(found) if found.is_dir() else gathering.add(found)
-    for extra in extras:
-        gathering.add_extra(extra)
-    rewritten = [gathering.argument(arg) for arg in args]
-    sources = [Source(file, _entry(file, place)) for place, file in sorted(gathering.files.items())]
-    return Workspace(root, name, rewritten, sources)
 
 
 class _Gathering:
@@ -90,6 +85,18 @@ class _Gathering:
         #: Where something from outside the root went.
         self._outside: dict[Path, str] = {}
         self._numbers = 1
+
+    def run(self, script: Path, args: Sequence[str], extras: Sequence[str], also: Sequence[Path]) -> Workspace:
+        """Take everything in, and return it."""
+        name = self.add(script)
+        for found in local_imports(script):
+            self.add_tree(found) if found.is_dir() else self.add(found)
+        for extra in extras:
+            self.add_extra(extra)
+        places = {file: self.add(file) for file in also}
+        rewritten = [self.argument(arg) for arg in args]
+        sources = [Source(file, _entry(file, place)) for place, file in sorted(self.files.items())]
+        return Workspace(self.root, name, rewritten, sources, places)
 
     def add(self, file: Path, place: str | None = None) -> str:
         """Take one file in and return its place."""
@@ -194,12 +201,16 @@ def _walk(folder: Path, ignores: Ignores) -> Iterator[Path]:
                 yield path
 
 
-def _check_script(path: Path) -> Path:
+def check_script(path: Path) -> Path:
+    """Return the script's path if there is a script that can be read."""
     path = Path(os.path.normpath(path))
-    if path.is_dir():
-        raise RGridError(Code.SCRIPT_IS_DIRECTORY, f"{_shown(path)} is a directory, not a script")
-    if not path.exists():
-        raise RGridError(Code.SCRIPT_NOT_FOUND, f"there is no script {_shown(path)}")
+    try:
+        if path.is_dir():
+            raise RGridError(Code.SCRIPT_IS_DIRECTORY, f"{_shown(path)} is a directory, not a script")
+        if not path.exists():
+            raise RGridError(Code.SCRIPT_NOT_FOUND, f"there is no script {_shown(path)}")
+    except OSError as error:
+        raise RGridError(Code.SCRIPT_UNREADABLE, f"{_shown(path)}: {error.strerror}") from error
     if not os.access(path, os.R_OK):
         raise RGridError(Code.SCRIPT_UNREADABLE, f"{_shown(path)} may not be read")
     return path

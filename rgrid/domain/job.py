@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from rgrid.domain.dependencies import Dependencies
 from rgrid.domain.ids import Digest, JobId, Lease, NodeName, Owner
 from rgrid.domain.reasons import EndReason
 from rgrid.domain.resources import DEFAULT_RESOURCES, DEFAULT_TIMEOUT, GIB, Resources
@@ -44,6 +45,8 @@ class JobSpec:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[InputFile, ...] = ()
+    #: What it needs from a package index; None when nothing.
+    dependencies: Dependencies | None = None
     resources: Resources = DEFAULT_RESOURCES
     #: Counts the script's run only.
     timeout: timedelta = DEFAULT_TIMEOUT

@@ -28,6 +28,7 @@ def job_view(row: Row, attempts: Sequence[Row] = ()) -> JobView:
         cpu_millis=row["cpu_millis"],
         memory_bytes=row["memory_bytes"],
         timeout_seconds=spec_from_json(spec).timeout.total_seconds(),
+        dependencies=spec.get("dependencies"),
         network=spec["network"],
         priority=row["priority"],
         labels=row["labels"],

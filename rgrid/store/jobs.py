@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from rgrid.domain.dependencies import Lock
 from rgrid.domain.ids import Digest, JobId
 from rgrid.domain.job import JobSpec
 from rgrid.domain.lifecycle import LIVE, ON_NODE, TERMINAL, State
@@ -22,7 +23,7 @@ from rgrid.store.job_rows import event_view, job_view, node_view, output_view
 from rgrid.store.new_ids import ALPHABET, new_job_id
 from rgrid.store.ports import Principal
 from rgrid.store.specs import spec_to_json
-from rgrid.store.tables import attempts, blobs, events, job_inputs, jobs, nodes, outputs
+from rgrid.store.tables import attempts, blobs, events, job_inputs, job_locks, jobs, locks, nodes, outputs
 from rgrid.wire import EventView, JobPage, JobView, NodeView, OutputView, Submission
 
 Row = Mapping[Any, Any]
@@ -187,6 +188,13 @@ class PostgresJobs:
         )
         with translate_errors(), self._engine.connect() as tx:
             return [node_view(row) for row in tx.execute(wanted).mappings()]
+
+    def lock(self, who: Principal, job: str) -> Lock | None:
+        """Return the lock of one job."""
+        with translate_errors(), self._engine.connect() as tx:
+            name = _find(tx, who, job)["id"]
+            row = tx.execute(select(locks).join(job_locks).where(job_locks.c.job_id == name)).mappings().first()
+        return None if row is None else Lock(row["format"], row["text"])
 
     def phase(self, job: JobId) -> tuple[State, int, str]:
         """Return a job's state, its current attempt and what it does on its way up, for whoever follows it."""

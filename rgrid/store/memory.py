@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from rgrid.domain.dependencies import Lock
 from rgrid.domain.ids import Digest, JobId, Owner
 from rgrid.errors import Code, RGridError
 from rgrid.store.ports import LogPiece, LogTail, Stream
@@ -95,3 +96,26 @@ class MemoryLogs:
 
     def _sorted(self, job: JobId, attempt: int) -> list[LogPiece]:
         return [piece for _, piece in sorted(self._pieces.get((job, attempt), {}).items())]
+
+
+class MemoryLocks:
+    """`LockStore` in two dicts."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._resolved: dict[str, Lock] = {}
+        self._of_job: dict[JobId, Lock] = {}
+
+    def find(self, job: JobId, key: str) -> Lock | None:
+        """Return the job's lock, else the key's."""
+        found = self._of_job.get(job) or self._resolved.get(key)
+        if found is not None:
+            self._of_job.setdefault(job, found)
+        return found
+
+    def keep(self, job: JobId, key: str, lock: Lock) -> Lock:
+        """Keep the first."""
+        self._resolved.setdefault(key, lock)
+        found = self.find(job, key)
+        assert found is not None
+        return found

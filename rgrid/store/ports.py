@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
+from rgrid.domain.dependencies import Lock
 from rgrid.domain.ids import Digest, JobId, NodeName, Owner
 from rgrid.domain.job import AttemptOrder, AttemptRef, JobSpec
 from rgrid.domain.lifecycle import State
@@ -127,6 +128,18 @@ class LogStore(Protocol):
         ...
 
 
+class LockStore(Protocol):
+    """What declarations of dependencies were resolved to, and which job runs with which lock."""
+
+    def find(self, job: JobId, key: str) -> Lock | None:
+        """Return the job's lock, else what `key` was resolved to (the job's from now on), else None."""
+        ...
+
+    def keep(self, job: JobId, key: str, lock: Lock) -> Lock:
+        """Keep what `key` was resolved to, unless somebody was quicker; return what stands, the job's from now on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking."""
@@ -188,6 +201,10 @@ class JobStore(Protocol):
 
     def open_output(self, who: Principal, job: str, path: str) -> tuple[OutputView, Iterator[bytes]]:
         """Return one output and its bytes. Raises `output-not-found`."""
+        ...
+
+    def lock(self, who: Principal, job: str) -> Lock | None:
+        """Return the lock a job runs with, or None where it has none (yet)."""
         ...
 
     def phase(self, job: JobId) -> tuple[State, int, str]:

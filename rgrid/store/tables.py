@@ -241,3 +241,32 @@ log_chunks = Table(
     CheckConstraint(one_of("stream", ["stdout", "stderr"]), name="stream"),
     UniqueConstraint("job_id", "attempt", "stream", "offset"),
 )
+
+#: Exactly what is installed, by the sha256 of its format and text; many jobs share one.
+locks = Table(
+    "locks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("format", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    _at("created_at", nullable=False),
+    CheckConstraint(one_of("format", ["requirements", "pylock", "npm"]), name="format"),
+)
+
+#: What a declaration was resolved to, by the digest of all that bears on it. The first answer stands.
+resolutions = Table(
+    "resolutions",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("lock_id", Text, ForeignKey("locks.id", ondelete="CASCADE"), nullable=False, index=True),
+    _at("created_at", nullable=False),
+    _at("used_at", nullable=False),
+)
+
+#: The lock a job runs with, in every attempt.
+job_locks = Table(
+    "job_locks",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("lock_id", Text, ForeignKey("locks.id"), nullable=False, index=True),
+)

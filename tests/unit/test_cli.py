@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,9 @@ def test_every_command_has_help_and_json(path: tuple[str, ...]) -> None:
     assert "--json" in options
 
 
-def test_everything_after_the_script_is_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_after_the_script_is_the_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s.py").touch()
+    monkeypatch.chdir(tmp_path)
     seen: list[object] = []
 
     def stop(script: str, args: list[str], *_: object, **__: object) -> None:
@@ -115,10 +118,8 @@ def test_our_own_fault_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "error[internal]: ZeroDivisionError: oh" in capsys.readouterr().err
 
 
-def test_environment_files_and_pairs(tmp_path: "object", monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathlib import Path
-
-    file = Path(str(tmp_path)) / "env"
+def test_environment_files_and_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
     file.write_text("# words\nA=1\nexport B='two words'\n\nC=\n")
     monkeypatch.setenv("PASSED", "on")
     assert running.environment(["A=2", "PASSED"], [file]) == {"A": "2", "B": "two words", "C": "", "PASSED": "on"}

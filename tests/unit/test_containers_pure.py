@@ -35,7 +35,7 @@ def test_the_sandbox() -> None:
 
 def test_the_user_may_set_anything_but_who_the_job_is() -> None:
     order = replace(ORDER, spec=replace(ORDER.spec, env={"HOME": "/x", "RGRID_JOB_ID": "fake"}))
-    found = spec.environment(order)
+    found = spec.environment(order, PLACE)
     assert found["HOME"] == "/x"
     assert found["RGRID_JOB_ID"] == "j1"
 

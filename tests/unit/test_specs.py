@@ -4,6 +4,7 @@ import json
 from dataclasses import fields
 from datetime import timedelta
 
+from rgrid.domain.dependencies import Dependencies
 from rgrid.domain.ids import Digest
 from rgrid.domain.job import InputFile, JobSpec
 from rgrid.domain.resources import Resources
@@ -18,6 +19,7 @@ SPEC = JobSpec(
     args=("-é",),
     env={"A": "1"},
     inputs=INPUTS,
+    dependencies=Dependencies("python", "PEP 723 block", ("numpy",), ("a<1",), ("https://i",), "uv.lock", ("p.toml",)),
     resources=Resources(500, 2**30),
     timeout=timedelta(seconds=1.5),
     prepare_timeout=timedelta(minutes=2),

@@ -16,11 +16,10 @@ def files(root: Path, *names: str, text: str = "x") -> None:
         path.write_text(text)
 
 
-def collect(script: str, *args: str, cwd: Path, extras: tuple[str, ...] = ()) -> Workspace:
-    notes: list[str] = []
-    found = gather(script, args, extras, cwd=cwd, note=notes.append)
-    found.notes = notes
-    return found
+def collect(
+    script: str, *args: str, cwd: Path, extras: tuple[str, ...] = (), notes: list[str] | None = None
+) -> Workspace:
+    return gather(script, args, extras, cwd=cwd, note=(notes if notes is not None else []).append)
 
 
 def paths(found: Workspace) -> list[str]:
@@ -78,9 +77,10 @@ def test_an_options_value_may_name_a_file(tmp_path: Path) -> None:
 
 def test_folders_go_only_by_with(tmp_path: Path) -> None:
     files(tmp_path, "s.py", "data/a.csv", "data/deep/b.csv")
-    found = collect("s.py", "data", cwd=tmp_path)
+    notes: list[str] = []
+    found = collect("s.py", "data", cwd=tmp_path, notes=notes)
     assert paths(found) == ["s.py"]
-    assert "--with data" in found.notes[0]
+    assert "--with data" in notes[0]
     assert paths(collect("s.py", "data", cwd=tmp_path, extras=("data",))) == ["data/a.csv", "data/deep/b.csv", "s.py"]
 
 

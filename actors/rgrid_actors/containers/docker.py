@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from docker.utils import kwargs_from_env
 from rgrid.domain.ids import GridId, JobId, Lease, NodeName
 from rgrid.domain.job import AttemptOrder, AttemptRef
 from rgrid.errors import Code, RGridError
-from rgrid_actors.containers import cgroup, images, spec
+from rgrid_actors.containers import builder, cgroup, images, spec
+from rgrid_actors.containers.builder import Bounds, BuilderOrder, Built
 from rgrid_actors.containers.logs import entries, since
 from rgrid_actors.containers.port import EngineEvent, Exit, Found, LogEntry, Usage
 
@@ -55,12 +57,51 @@ class DockerContainers:
         with _translated(), closing(self._connect(images.SILENCE_SECONDS)) as client:
             return images.pull(client, image, progress, deadline=deadline)
 
-    def create(self, order: AttemptOrder, *, workspace: Path, uid: int, gid: int, image_id: str) -> str:
+    def run_builder(self, order: BuilderOrder, bounds: Bounds, tell: Callable[[str], None]) -> Built:
+        """Run a builder to its end."""
+        labels = {spec.LABEL_GRID: self._grid, spec.LABEL_NODE: self._node, spec.LABEL_BUILDER: order.name}
+        with _translated():
+            api = self._api()
+            order = replace(
+                order,
+                name=f"rgrid-{self._grid}-{self._node}-{order.name}",
+                network=order.network or self._network(api),
+                nano_cpus=min(order.nano_cpus, self._cpus(api) * 1_000_000_000),
+            )
+            config = api.create_host_config(**builder.host_config(order))
+            made = api.create_container(**builder.create_arguments(order, labels), host_config=config)
+            try:
+                api.start(made["Id"])
+                return builder.watch(api, made["Id"], order, bounds, tell)
+            finally:
+                self.remove(made["Id"])
+
+    def remove_builders(self) -> None:
+        """Remove builders by their label."""
+        with _translated():
+            wanted = [*self._label_filters(), spec.LABEL_BUILDER]
+            for row in self._api().containers(all=True, filters={"label": wanted}):
+                self.remove(row["Id"])
+
+    def create(
+        self,
+        order: AttemptOrder,
+        *,
+        workspace: Path,
+        uid: int,
+        gid: int,
+        image_id: str,
+        environment: tuple[Path, str] | None = None,
+    ) -> str:
         """Make the container, or find the one of an earlier try."""
         with _translated():
             api = self._api()
             network = self._network(api) if order.spec.network else "none"
-            place = spec.Place(self._grid, self._node, workspace, uid, gid, self._runtime, network, self._cpus(api))
+            place = spec.Place(
+                self._grid, self._node, workspace, uid, gid, self._runtime, network, self._cpus(api), environment
+            )
+            if environment is not None:
+                place = replace(place, path=_path_of(api, image_id))
             config = api.create_host_config(**spec.host_config(order, place))
             arguments = spec.create_arguments(order, place, image_id)
             try:
@@ -234,6 +275,13 @@ def _translated() -> Iterator[None]:
         raise RGridError(Code.INTERNAL, f"Docker: {error.explanation or error}", hint="") from error
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise RGridError(Code.DOCKER_UNREACHABLE, f"the Docker engine does not answer: {error}") from error
+
+
+def _path_of(api: docker.APIClient, image_id: str) -> str:
+    """Return where the image looks for commands."""
+    found: dict[str, Any] = api.inspect_image(image_id)  # type: ignore[no-untyped-call]
+    variables = (found.get("Config") or {}).get("Env") or []
+    return next((word.removeprefix("PATH=") for word in variables if word.startswith("PATH=")), spec.PATH)
 
 
 def _pieces(response: requests.Response) -> Iterator[bytes]:

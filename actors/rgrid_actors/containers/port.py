@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from rgrid.domain.job import AttemptOrder, AttemptRef
 from rgrid.store.ports import Stream
+from rgrid_actors.containers.builder import Bounds, BuilderOrder, Built
 
 
 class ImageUnavailableError(Exception):
@@ -85,7 +86,24 @@ class Containers(Protocol):
         """
         ...
 
-    def create(self, order: AttemptOrder, *, workspace: Path, uid: int, gid: int, image_id: str) -> str:
+    def run_builder(self, order: BuilderOrder, bounds: Bounds, tell: Callable[[str], None]) -> Built:
+        """Run a builder to its end and leave nothing of it; it is ended when one of its limits is passed."""
+        ...
+
+    def remove_builders(self) -> None:
+        """Remove what builders an earlier executor left."""
+        ...
+
+    def create(
+        self,
+        order: AttemptOrder,
+        *,
+        workspace: Path,
+        uid: int,
+        gid: int,
+        image_id: str,
+        environment: tuple[Path, str] | None = None,
+    ) -> str:
         """Make an attempt's container and return its id; one that was made before is found again by its name."""
         ...
 

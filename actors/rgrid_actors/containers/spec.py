@@ -24,6 +24,9 @@ LABEL_NODE = "rgrid.node"
 LABEL_JOB = "rgrid.job"
 LABEL_ATTEMPT = "rgrid.attempt"
 LABEL_LEASE = "rgrid.lease"
+LABEL_BUILDER = "rgrid.builder"
+#: Where commands are looked for in an image that does not say.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Place:
     network: str = "bridge"
     #: CPUs the engine's machine has: it refuses a container that asks for more, and a node may be lent out twice over.
     cpus: int = 1024
+    #: What the script needs, and where it is mounted; None where it needs nothing.
+    environment: tuple[Path, str] | None = None
+    #: Where the image looks for commands.
+    path: str = PATH
 
 
 def container_name(grid: GridId, ref: AttemptRef) -> str:
@@ -59,9 +66,10 @@ def labels(grid: GridId, node: NodeName, ref: AttemptRef) -> dict[str, str]:
     }
 
 
-def environment(order: AttemptOrder) -> dict[str, str]:
+def environment(order: AttemptOrder, place: Place) -> dict[str, str]:
     """Return the job's environment: what makes scripts behave, then the user's own, then what is true."""
     return {
+        **_of_environment(place),
         "HOME": WORKSPACE,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -70,6 +78,23 @@ def environment(order: AttemptOrder) -> dict[str, str]:
         "RGRID_JOB_ID": order.ref.job,
         "RGRID_ATTEMPT": str(order.ref.number),
     }
+
+
+def _of_environment(place: Place) -> dict[str, str]:
+    """Return what makes an environment the one that is used."""
+    if place.environment is None:
+        return {}
+    inside = place.environment[1]
+    if inside.endswith("node_modules"):
+        return {"NODE_PATH": inside, "PATH": f"{inside}/.bin:{place.path}"}
+    return {"VIRTUAL_ENV": inside, "PATH": f"{inside}/bin:{place.path}"}
+
+
+def _mounted(place: Place) -> dict[str, dict[str, str]]:
+    if place.environment is None:
+        return {}
+    folder, inside = place.environment
+    return {str(folder): {"bind": inside, "mode": "ro"}}
 
 
 def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
@@ -89,7 +114,7 @@ def host_config(order: AttemptOrder, place: Place) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "read_only": True,
         "tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={tmp_bytes}"},  # noqa: S108  # the container's own
-        "binds": {str(place.workspace): {"bind": WORKSPACE, "mode": "rw"}},
+        "binds": {str(place.workspace): {"bind": WORKSPACE, "mode": "rw"}, **_mounted(place)},
         "network_mode": place.network if spec.network else "none",
         # An init as first process: signals reach a script that has no handler, and orphans are reaped.
         "init": True,
@@ -112,7 +137,7 @@ def create_arguments(order: AttemptOrder, place: Place, image_id: str) -> dict[s
         "entrypoint": [],
         "user": f"{place.uid}:{place.gid}",
         "working_dir": WORKSPACE,
-        "environment": environment(order),
+        "environment": environment(order, place),
         "labels": labels(place.grid, place.node, order.ref),
         "hostname": order.ref.job,
         "stdin_open": False,

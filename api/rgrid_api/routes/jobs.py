@@ -7,14 +7,15 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Response
 
+from rgrid.domain.dependencies import Dependencies
 from rgrid.domain.ids import Digest
 from rgrid.domain.job import InputFile, JobSpec
 from rgrid.domain.lifecycle import TERMINAL, State
 from rgrid.domain.resources import MIN_CPU_MILLIS, MIN_MEMORY_BYTES, Resources, format_cpus, format_memory
 from rgrid.errors import Code, RGridError
-from rgrid.runtimes import find_runtime, runtime_for
+from rgrid.runtimes import IMAGES, find_runtime, runtime_for
 from rgrid.settings import Settings
-from rgrid.wire import CancelRequest, EventView, JobPage, JobView, Submission
+from rgrid.wire import CancelRequest, EventView, JobPage, JobView, LockView, Submission
 from rgrid_api.changes import changed
 from rgrid_api.deps import Caller, Grid
 
@@ -84,6 +85,15 @@ def cancel(job: str, grid: Grid, who: Caller, wish: CancelRequest | None = None)
     return grid.jobs.cancel(who, job, now=wish.now if wish else False)
 
 
+@router.get("/{job}/lock")
+def lock(job: str, grid: Grid, who: Caller) -> LockView:
+    """Return what the job's dependencies were resolved to; every attempt runs with it."""
+    found = grid.jobs.lock(who, job)
+    if found is None:
+        raise RGridError(Code.LOCK_NOT_FOUND, f"job {job} has no lock: it needs nothing, or was not prepared yet")
+    return LockView(format=found.format, text=found.text)
+
+
 @router.get("/{job}/events")
 def events(job: str, grid: Grid, who: Caller) -> list[EventView]:
     """Return what happened to a job, oldest first."""
@@ -96,6 +106,10 @@ def make_spec(submission: Submission, settings: Settings) -> JobSpec:
     _check_files(submission, settings)
     named = submission.runtime
     runtime = find_runtime(named) if named is not None else runtime_for(submission.script)
+    if submission.image is not None and submission.image not in IMAGES and not settings.allows_image(submission.image):
+        raise RGridError(
+            Code.IMAGE_NOT_ALLOWED, f"the image {submission.image!r} is neither a runtime's nor allowed (RGRID_IMAGES)"
+        )
     return JobSpec(
         command=(*runtime.command, _as_argument(submission.script), *submission.args),
         image=submission.image or runtime.image,
@@ -106,6 +120,7 @@ def make_spec(submission: Submission, settings: Settings) -> JobSpec:
         inputs=tuple(InputFile(f.path, Digest(f.digest), f.size, f.executable) for f in submission.inputs),
         resources=Resources(submission.cpu_millis, submission.memory_bytes),
         timeout=timedelta(seconds=submission.timeout_seconds),
+        dependencies=_dependencies(submission, settings),
         network=submission.network,
         disk_bytes=submission.disk_bytes,
         max_retries=submission.max_retries,
@@ -115,6 +130,30 @@ def make_spec(submission: Submission, settings: Settings) -> JobSpec:
 def _as_argument(script: str) -> str:
     """Return the script's path so that no interpreter takes it for an option."""
     return f"./{script}" if script.startswith("-") else script
+
+
+def _dependencies(submission: Submission, settings: Settings) -> Dependencies | None:
+    found = submission.dependencies
+    if found is None:
+        return None
+    paths = {file.path for file in submission.inputs}
+    if lacking := [path for path in (found.lock, *found.files) if path is not None and path not in paths]:
+        raise RGridError(Code.SUBMISSION_INVALID, f"{lacking[0]!r} of the dependencies is not among the inputs")
+    for url in found.indexes:
+        if not settings.allows_index(url):
+            raise RGridError(
+                Code.DEPENDENCIES_INVALID,
+                f"the index {url} is not one that this grid's operator allows (RGRID_INDEXES)",
+            )
+    return Dependencies(
+        kind=found.kind,
+        source=found.source,
+        requirements=tuple(found.requirements),
+        constraints=tuple(found.constraints),
+        indexes=tuple(found.indexes),
+        lock=found.lock,
+        files=tuple(found.files),
+    )
 
 
 def _check_limits(submission: Submission, settings: Settings) -> None:

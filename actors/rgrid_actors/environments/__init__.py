@@ -1,0 +1,1 @@
+"""Environments: what scripts need from a package index, resolved once, built once per node, shared read-only."""
