@@ -65,9 +65,10 @@ if [ ! -s "$lock" ]; then
       --constraints constraints.txt --output-file "$lock" requirements.txt ;;
   esac
 fi
+hashes=""; [ ! -s hashes.txt ] || hashes="--constraints hashes.txt"
 echo "installing packages" >&2
 "$UV" venv --quiet --relocatable --python "$python" "$WORK/env"
-"$UV" pip install --python "$WORK/env/bin/python" --no-deps $no_build $INDEXES -r "$lock" --constraints hashes.txt
+"$UV" pip install --python "$WORK/env/bin/python" --no-deps $no_build $INDEXES -r "$lock" $hashes
 """
 #: Compiled beside the first job and not before it: a script that imports little need not wait for all of it.
 COMPILE = r"""
