@@ -118,6 +118,14 @@ class Settings(BaseSettings):
     max_inputs: int = Field(10_000, ge=1, description="Most input files of one job.")
     max_body_bytes: Size = Field(16 * MIB, description="Largest request body that is not an upload.")
     max_disk: Size = Field(64 * GIB, description="Most disk space one job's workspace may ask for.")
+    keep_jobs: Duration = Field(
+        timedelta(days=30), description="How long ended jobs are kept, with their logs and outputs."
+    )
+    cache_high: Size = Field(
+        20 * GIB, description="Disk space of a node's environments and caches above which the least used of them go."
+    )
+    cache_low: Size = Field(15 * GIB, description="Disk space of them at which it is enough.")
+    min_free: Size = Field(1 * GIB, description="Free disk space below which a node takes no work, and says so.")
     node_lost_after: Duration = Field(
         timedelta(seconds=30), description="Silence after which a node is lost and its jobs start elsewhere."
     )

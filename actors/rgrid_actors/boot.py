@@ -78,6 +78,10 @@ def make_config() -> GridConfig:
         builder_images=chosen.builder_images,
         ca_bundle=chosen.ca_bundle,
         uv_config=chosen.uv_config,
+        keep_jobs=chosen.keep_jobs,
+        cache_high=chosen.cache_high,
+        cache_low=chosen.cache_low,
+        min_free=chosen.min_free,
     )
 
 

@@ -34,3 +34,7 @@ class GridConfig:
     builder_images: str = "rgrid-builder/{image}"
     ca_bundle: Path | None = None
     uv_config: Path | None = None
+    keep_jobs: timedelta = timedelta(days=30)
+    cache_high: int = 20 * GIB
+    cache_low: int = 15 * GIB
+    min_free: int = 1 * GIB

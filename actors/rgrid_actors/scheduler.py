@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol, TypeVar, get_args
 
 from rgrid.domain.ids import JobId, NodeName
@@ -43,6 +44,8 @@ TICK_SECONDS = 1.0
 SKIP_SECONDS = 5.0
 #: After a fault nobody foresaw, so long until the scheduler starts afresh.
 FAULT_PAUSE_SECONDS = 1.0
+PRUNE_SECONDS = 3600.0
+PRUNE_AT_ONCE = 500
 _WRITES = get_args(cmd.Write)
 
 
@@ -107,6 +110,7 @@ class Scheduler:
             asyncio.create_task(self._every(TICK_SECONDS, self._tick), name="tick"),
             asyncio.create_task(self._every(BEAT_SECONDS, self._beat), name="beat"),
             asyncio.create_task(self._every(BEAT_SECONDS, self._watch), name="watch"),
+            asyncio.create_task(self._every(PRUNE_SECONDS, self._prune), name="prune"),
             asyncio.create_task(self._every(self._config.poll_interval.total_seconds(), self._poll), name="poll"),
         ]
 
@@ -281,6 +285,19 @@ class Scheduler:
         heard = {name: n.last_heard for name, n in cluster.nodes.items() if n.state in {"ready", "unready"}}
         with suppress(RGridError):  # the store is away: the loop says so, and a beat is not worth a queue
             await asyncio.to_thread(self._ledger.beat, term=cluster.term, heard=heard)
+
+    async def _prune(self) -> None:
+        """Forget what ended long ago, a little at a time: no transaction of it is in anybody's way."""
+        while True:
+            cluster = self._cluster
+            assert cluster is not None
+            before = datetime.now(UTC) - self._config.keep_jobs
+            with suppress(RGridError):
+                prune = partial(self._ledger.prune, term=cluster.term, before=before, limit=PRUNE_AT_ONCE)
+                if await asyncio.to_thread(prune) == PRUNE_AT_ONCE:
+                    await asyncio.sleep(TICK_SECONDS)
+                    continue
+            return
 
     async def _watch(self) -> None:
         cluster = self._cluster

@@ -62,6 +62,9 @@ class PostgresJobs:
             ).mappings()
             if (found := made.first()) is None:
                 return self._repeated(tx, who, idempotency_key, digest), False
+            # Held against whoever deletes what no job names: this one will, in a moment.
+            held = select(blobs.c.digest).where(blobs.c.digest.in_({file.digest for file in spec.inputs}))
+            tx.execute(held.order_by(blobs.c.digest).with_for_update(read=True, key_share=True))
             # Only of a new job: what the first submission was for holds, whatever became of its inputs since.
             if lacking := missing_blobs(tx, {file.digest for file in spec.inputs}, who.owner):
                 raise RGridError(

@@ -6,10 +6,10 @@ starts afresh from what is stored.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, Engine, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from rgrid.domain.ids import JobId, Lease, NodeName, Owner
@@ -21,12 +21,27 @@ from rgrid.scheduling import commands as cmd
 from rgrid.scheduling.events import CancelRequested, JobRestored, JobSubmitted, NodeRestored
 from rgrid.store import channels
 from rgrid.store.engine import translate_errors
+from rgrid.store.new_ids import floor_of
 from rgrid.store.ports import DeposedError, News, Restored, StaleWriteError
 from rgrid.store.specs import spec_from_json
-from rgrid.store.tables import attempts, events, grid, job_inputs, jobs, nodes, outputs
+from rgrid.store.tables import (
+    attempts,
+    blobs,
+    events,
+    grid,
+    job_inputs,
+    job_locks,
+    jobs,
+    locks,
+    nodes,
+    outputs,
+    resolutions,
+)
 
 #: A notification's payload must stay below 8000 bytes; above that the listeners look at everything.
 MAX_PAYLOAD = 7900
+#: An upload may be so much older than the job it is for.
+UPLOAD_GRACE = timedelta(days=1)
 
 
 class PostgresLedger:
@@ -89,6 +104,28 @@ class PostgresLedger:
             if heard:
                 at = update(nodes).where(nodes.c.name == bindparam("node")).values(last_seen_at=bindparam("at"))
                 tx.execute(at, [{"node": name, "at": when} for name, when in sorted(heard.items())])
+
+    def prune(self, *, term: int, before: datetime, limit: int) -> int:
+        """Delete the oldest first: an id begins with its time, so the primary key finds them, however many are kept."""
+        old = select(jobs.c.id).where(jobs.c.id < floor_of(before), jobs.c.ended_at < before)
+        old = old.order_by(jobs.c.id).limit(limit)
+        named = (
+            select(job_inputs.c.digest)
+            .where(job_inputs.c.digest == blobs.c.digest)
+            .union_all(select(outputs.c.digest).where(outputs.c.digest == blobs.c.digest))
+        )
+        # What was uploaded a while ago and belongs to no job: its job is gone, or never came.
+        idle = (
+            select(blobs.c.digest).where(blobs.c.created_at < func.now() - UPLOAD_GRACE, ~named.exists()).limit(limit)
+        )
+        locked = select(job_locks.c.lock_id).where(job_locks.c.lock_id == locks.c.id)
+        unused = select(resolutions.c.key).where(resolutions.c.lock_id == locks.c.id, resolutions.c.used_at >= before)
+        with translate_errors(), self._engine.begin() as tx:
+            _hold_term(tx, term)
+            gone = tx.execute(delete(jobs).where(jobs.c.id.in_(old))).rowcount
+            tx.execute(delete(blobs).where(blobs.c.digest.in_(idle.with_for_update(skip_locked=True))))
+            tx.execute(delete(locks).where(locks.c.created_at < before, ~locked.exists(), ~unused.exists()))
+        return gone
 
     def orders(self, refs: Sequence[AttemptRef]) -> list[AttemptOrder]:
         """Return the specs of these attempts with their inputs, in two queries however many there are."""

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 
 from rgrid.domain.ids import JobId
 
@@ -14,6 +15,11 @@ _TIME, _RANDOM = 9, 7
 def new_job_id() -> JobId:
     """Return 16 characters: 45 bits of milliseconds and 35 of chance."""
     return JobId(_encode(time.time_ns() // 1_000_000, _TIME) + _encode(secrets.randbits(5 * _RANDOM), _RANDOM))
+
+
+def floor_of(at: datetime) -> str:
+    """Return what every id made from `at` on is not less than, and every earlier one is."""
+    return _encode(int(at.timestamp() * 1000), _TIME)
 
 
 def _encode(number: int, length: int) -> str:

@@ -55,6 +55,13 @@ class Ledger(Protocol):
         """Note that the scheduler lives and when each node was last heard. Raises `DeposedError`."""
         ...
 
+    def prune(self, *, term: int, before: datetime, limit: int) -> int:
+        """Forget up to `limit` jobs that ended before, with all that is theirs, and bytes that nothing names any more.
+
+        Returns how many jobs went. Raises `DeposedError`.
+        """
+        ...
+
     def orders(self, refs: Sequence[AttemptRef]) -> list[AttemptOrder]:
         """Return what executors need to run these attempts; attempts that are no longer current are left out."""
         ...

@@ -299,3 +299,57 @@ def test_a_listener_comes_back(database_url: str, engine: Engine, eventually: Ca
             assert connected.acquire(timeout=10), "it said that it listens again"
     finally:
         listener.stop()
+
+
+def test_what_ended_long_ago_is_forgotten_with_all_that_is_its(
+    engine: Engine, jobs: PostgresJobs, ledger: PostgresLedger
+) -> None:
+    scheduler = Scheduler(ledger)
+    old, young, live = (submit(jobs, ME) for _ in range(3))
+    long_ago = now() - timedelta(days=40)
+    with engine.begin() as tx:
+        for job in (old, live):  # as if they had been submitted then
+            name = f"0{job.id[1:]}"
+            tx.execute(text("UPDATE jobs SET submitted_at = :at WHERE id = :id"), {"at": long_ago, "id": job.id})
+            tx.execute(text("SET CONSTRAINTS ALL DEFERRED"))
+            tx.execute(
+                text(
+                    "INSERT INTO jobs SELECT (jsonb_populate_record(j, jsonb_build_object('id', CAST(:new AS text),"
+                    " 'idempotency_key', NULL))).* FROM jobs j WHERE id = :id"
+                ),
+                {"new": name, "id": job.id},
+            )
+            tx.execute(text("UPDATE job_inputs SET job_id = :new WHERE job_id = :id"), {"new": name, "id": job.id})
+            tx.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
+    scheduler(cmd.EndJob(JobId(f"0{old.id[1:]}"), State.CANCELLED, EndReason.CANCELLED))
+    scheduler(cmd.EndJob(JobId(young.id), State.CANCELLED, EndReason.CANCELLED))
+    with engine.begin() as tx:
+        tx.execute(text("UPDATE jobs SET ended_at = :at WHERE id LIKE '0%' AND state = 'cancelled'"), {"at": long_ago})
+    before = now() - timedelta(days=30)
+    assert ledger.prune(term=scheduler.term, before=before, limit=10) == 1
+    assert ledger.prune(term=scheduler.term, before=before, limit=10) == 0
+    left = {job.id for job in jobs.page(ME).jobs}
+    assert left == {young.id, f"0{live.id[1:]}"}, "neither what is young nor what has not ended"
+
+
+def test_bytes_that_nothing_names_are_deleted_once_they_are_old(
+    engine: Engine, jobs: PostgresJobs, ledger: PostgresLedger
+) -> None:
+    scheduler = Scheduler(ledger)
+    blobs = PostgresBlobs(engine)
+    named = submit(jobs, ME)
+    digests = [sha256(data).hexdigest() for data in (b"idle", b"again", b"young")]
+    for digest, data in zip(digests, (b"idle", b"again", b"young"), strict=True):
+        blobs.put(digest, [data], owner=ME.owner, limit=100)
+    with engine.begin() as tx:
+        tx.execute(
+            text("UPDATE blobs SET created_at = now() - interval '2 days' WHERE digest != :young"),
+            {"young": digests[2]},
+        )
+    blobs.put(digests[1], [b"again"], owner=YOU.owner, limit=100)
+    ledger.prune(term=scheduler.term, before=now(), limit=100)
+    assert [blobs.size(digest, owner=ME.owner) for digest in digests] == [None, 5, 5]
+    assert jobs.get(ME, named.id).id == named.id
+    assert b"".join(blobs.open(DIGEST)) == CODE
+    with pytest.raises(DeposedError):
+        ledger.prune(term=scheduler.term - 1, before=now(), limit=1)

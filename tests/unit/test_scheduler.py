@@ -53,6 +53,9 @@ class Ledger:
 
     def beat(self, *, term: int, heard: object) -> None: ...
 
+    def prune(self, *, term: int, before: object, limit: int) -> int:
+        return 0
+
     def orders(self, refs: Sequence[AttemptRef]) -> list[AttemptOrder]:
         return [AttemptOrder(ref, Owner("me"), "job", JobSpec(("true",), "image")) for ref in refs]
 
