@@ -112,9 +112,12 @@ def collect(
     return tuple(found)
 
 
-def disk_usage(workspace: Path) -> int:
-    """Return the bytes a workspace occupies, as nearly as a walk can tell while a script writes."""
-    total = 0
+def disk_usage(workspace: Path, *, links_once: bool = False) -> int:
+    """Return the bytes a folder occupies, as nearly as a walk can tell while somebody writes.
+
+    With `links_once`, files that have several names in it are counted once.
+    """
+    total, seen = 0, set[int]()
     pending = [str(workspace)]
     while pending:
         try:
@@ -124,7 +127,12 @@ def disk_usage(workspace: Path) -> int:
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
                         else:
-                            total += max(_FILE_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
+                            status = entry.stat(follow_symlinks=False)
+                            if links_once and status.st_nlink > 1:
+                                if status.st_ino in seen:
+                                    continue
+                                seen.add(status.st_ino)
+                            total += max(_FILE_BYTES, status.st_blocks * 512)
                     except OSError:  # it went while we looked
                         continue
         except OSError:

@@ -129,6 +129,8 @@ class Attempt:
         in_thread, spool = self._bench.in_thread, self._spool
         await in_thread(lambda: spool.begin(self.order))
         self.container = spool.progress.container
+        if (environment := spool.progress.environment) is not None:
+            await in_thread(lambda: self._bench.environments.hold(self.ref, environment))
         if spool.progress.boot not in {None, boot_id()}:
             self._engine_was_away = True  # with the whole machine
         if spool.progress.stopped_by is not None:
@@ -345,6 +347,7 @@ class Attempt:
                 pause = min(pause * 2, 30.0)
             else:
                 break
+        self._bench.environments.release(self.ref)
         await in_thread(self._spool.remove)
 
     async def _unless_stopped(self, preparing: Coroutine[None, None, T]) -> T:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -76,6 +77,7 @@ class Executor:
         self._by_container: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strays: set[str] = set()
+        self._min_free = site.min_free_bytes
         self._lost_folders: set[Path] = set()
         self._unwanted: dict[AttemptRef, str] = {}
         self._registered = False
@@ -188,10 +190,12 @@ class Executor:
     async def _probe(self) -> None:
         try:
             engine = await self._in_thread(self._containers.ping)
+            free = (await self._in_thread(lambda: shutil.disk_usage(self._spools.folder))).free
         except RGridError as error:
             self._info = replace(self._info, unready=error.message)
-        else:
-            self._info = replace(self._info, unready="", engine=engine)
+            return
+        full = f"its disk has only {format_memory(free)} left (RGRID_MIN_FREE)" if free < self._min_free else ""
+        self._info = replace(self._info, unready=full, engine=engine)
 
     # -- what happens by itself ---------------------------------------------------------------------------------------
 
@@ -226,6 +230,7 @@ class Executor:
             await self._in_thread(partial(self._containers.remove, stray))
         self._strays = strays
         await self._in_thread(self._sweep_folders)
+        await self._in_thread(self._environments.evict)
 
     def _sweep_folders(self) -> None:
         """Remove folders that no attempt owns, once they were seen twice: one may be taken on at this moment."""

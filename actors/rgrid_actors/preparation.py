@@ -74,7 +74,13 @@ async def prepare(
         )
     )
     await bench.in_thread(
-        lambda: spool.note(container=container, image_digest=image, laid_out=laid_out, timings=timings)
+        lambda: spool.note(
+            container=container,
+            image_digest=image,
+            environment=None if environment is None else environment.key,
+            laid_out=laid_out,
+            timings=timings,
+        )
     )
     return container
 

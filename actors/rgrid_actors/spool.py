@@ -33,6 +33,8 @@ class Progress:
 
     container: str | None = None
     image_digest: str | None = None
+    #: Name of the environment it lives in, if it needs one.
+    environment: str | None = None
     started_at: datetime | None = None
     #: Which life of the machine it was started in; a container does not outlive that.
     boot: str | None = None

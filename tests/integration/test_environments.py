@@ -23,6 +23,7 @@ from rgrid.domain.job import AttemptOrder, AttemptRef, InputFile, JobSpec
 from rgrid.domain.resources import MIB
 from rgrid.store.memory import MemoryBlobs, MemoryLocks
 from rgrid.store.new_ids import new_job_id
+from rgrid_actors import artifacts
 from rgrid_actors.artifacts import Ids
 from rgrid_actors.containers.docker import DockerContainers
 from rgrid_actors.environments.environments import DependenciesError, Environment, Environments
@@ -54,11 +55,15 @@ def wheel(name: str, content: str = "VALUE = 1") -> bytes:
     """Make a wheel of one module."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{name}.py", content)
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        words = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        archive.writestr(f"{name}-1.0.dist-info/WHEEL", words)
-        archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+        files = {
+            f"{name}.py": content,
+            f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{name}-1.0.dist-info/RECORD": "",
+        }
+        for path, text in files.items():  # made again it is the same, bit by bit
+            entry = zipfile.ZipInfo(path, (2026, 1, 1, 0, 0, 0))
+            archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
     return data.getvalue()
 
 
@@ -279,3 +284,30 @@ async def test_nobody_waits_so_nothing_is_built(node: Node, eventually: Callable
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await asyncio.to_thread(eventually, lambda: node.left() == [], 20)
+
+
+async def test_what_was_not_used_for_longest_goes_first_and_what_is_in_use_stays(node: Node) -> None:
+    environments = node.environments(cache_high_bytes=8 * MIB, cache_low_bytes=7 * MIB)
+    made = []
+    for number in range(4):
+        content = f"DATA = {os.urandom(MIB).hex()!r}"
+        order = node.order({f"p{number}-1.0-py3-none-any.whl": wheel(f"p{number}", content)})
+        made.append((order, await node.ensure(environments, order)))
+        if number != 1:
+            environments.release(order.ref)
+        environments._site = replace(environments._site, cache_high_bytes=10**12)
+    held = made[1][1]
+    environments.release(made[0][0].ref)
+    assert environments.hold(made[0][0].ref, made[0][1].key), "used once more"
+    environments.release(made[0][0].ref)
+    environments._site = replace(environments._site, cache_high_bytes=8 * MIB)
+    gone = environments.evict()
+    assert gone[0] == "caches"
+    assert made[2][1].key in gone, "the longest unused"
+    assert held.key not in gone
+    assert held.folder.is_dir()
+    assert artifacts.disk_usage(node.folder, links_once=True) <= 7 * MIB
+    assert environments.evict() == [], "nothing was built since"
+    again = await node.ensure(environments, made[2][0])
+    assert node.run(again, "import p2; print(len(p2.DATA))") == f"{2 * MIB}\n"
+    assert node.left() == []

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from rgrid.domain.dependencies import Dependencies, Lock
-from rgrid.domain.job import AttemptOrder
+from rgrid.domain.job import AttemptOrder, AttemptRef
 from rgrid.errors import Code, RGridError
 from rgrid.store.ports import BlobStore, LockStore
 from rgrid_actors import artifacts
@@ -76,6 +76,12 @@ class Environments:
         self._flights: Flights[Lock] = Flights()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._background: set[asyncio.Task[None]] = set()
+        #: Which attempt lives in which environment; those are never taken away.
+        self._held: dict[AttemptRef, str] = {}
+        self._lock = threading.Lock()
+        self._builders = 0
+        #: Something was built since the disk was looked at.
+        self._grew = True
 
     def start(self) -> None:
         """Make the folders, and clear what builders of an earlier life left half made."""
@@ -96,7 +102,7 @@ class Environments:
         lock = await self._in_thread.patiently(lambda: self._locks.find(order.ref.job, key))
         while True:
             found = "" if lock is None else recipes.environment_key(lock, image_id)
-            if lock is not None and await self._in_thread(partial(self._use, found)):
+            if lock is not None and await self._in_thread(partial(self.hold, order.ref, found)):
                 break
             work = _Work(order, deps, key, image_id, lock, deadline)
             made = await self._flights.join(f"{key}/{image_id}/{found}", partial(self._make, work), tell)
@@ -105,12 +111,75 @@ class Environments:
         inside = self.folder / "envs" / found
         return Environment(found, inside / "node_modules" if deps.kind == "node" else inside, place)
 
+    def hold(self, ref: AttemptRef, key: str) -> bool:
+        """Say whether an environment is there; it stays as long as this attempt does."""
+        with self._lock:
+            if not self._use(key):
+                return False
+            self._held[ref] = key
+            return True
+
+    def release(self, ref: AttemptRef) -> None:
+        """Let go of what an attempt held."""
+        with self._lock:
+            self._held.pop(ref, None)
+
     def _use(self, key: str) -> bool:
         """Say whether an environment is there, and note that it was asked for."""
         if not (self.folder / "envs" / key).is_dir():
             return False
         (self.folder / "envs" / f"{key}.used").touch()
         return True
+
+    def evict(self) -> list[str]:
+        """Take away what has not been used for longest until the low mark is reached, if the high one was passed.
+
+        The caches go first: what was installed from them stays, and only what is new costs another download.
+        """
+        if not self._grew:
+            return []
+        self._grew = False
+        gone: list[str] = []
+        used = artifacts.disk_usage(self.folder, links_once=True)
+        if used <= self._site.cache_high_bytes:
+            return gone
+        takes: list[Callable[[], str | None]] = [self._take_caches]
+        takes += [partial(self._take, key) for key in self._by_use()]
+        for take in takes:
+            if (name := take()) is not None:
+                gone.append(name)
+                used = artifacts.disk_usage(self.folder, links_once=True)
+            if used <= self._site.cache_low_bytes:
+                break
+        log.info("evicted %s; %d bytes are used", ", ".join(gone) or "nothing", used)
+        return gone
+
+    def _by_use(self) -> list[str]:
+        """Return the environments there are, longest unused first."""
+        used = ((path.stat().st_mtime_ns, path.stem) for path in (self.folder / "envs").glob("*.used"))
+        return [key for _, key in sorted(used)]
+
+    def _take(self, key: str) -> str | None:
+        with self._lock:
+            if key in self._held.values():
+                return None
+            aside = self.folder / "building" / f"evicted-{key}"
+            with suppress(OSError):
+                (self.folder / "envs" / key).rename(aside)
+            (self.folder / "envs" / f"{key}.used").unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        return key
+
+    def _take_caches(self) -> str | None:
+        with self._lock:
+            if self._builders:
+                return None
+            for name in ("uv", "npm"):
+                cache = self.folder / "cache" / name
+                shutil.rmtree(cache, ignore_errors=True)
+                cache.mkdir(exist_ok=True)
+                self._give(cache)
+        return "caches"
 
     # -- making one ---------------------------------------------------------------------------------------------------
 
@@ -136,6 +205,23 @@ class Environments:
                 await asyncio.shield(self._in_thread(lambda: shutil.rmtree(workshop, ignore_errors=True)))
 
     def _build(self, work: "_Work", workshop: Path, tell: Callable[[str], None], given_up: Callable[[], bool]) -> Lock:
+        """Build in a workshop; where that fails, or nobody wants it any more, nothing of the workshop stays.
+
+        Whoever waits may be gone long before this thread is, so it clears up itself.
+        """
+        lock: Lock | None = None
+        with self._lock:
+            self._builders += 1
+        try:
+            lock = self._try(work, workshop, tell, given_up)
+            return lock
+        finally:
+            with self._lock:
+                self._builders -= 1
+            if lock is None or given_up():
+                shutil.rmtree(workshop, ignore_errors=True)
+
+    def _try(self, work: "_Work", workshop: Path, tell: Callable[[str], None], given_up: Callable[[], bool]) -> Lock:
         """Try with wheels alone, then with code of the packages, shut away; in the job's image or one with tools."""
         recipe = recipes.recipe(work.deps)
         tools = self._containers.find_image(self._site.builder_image(work.order.spec.image))
@@ -143,6 +229,8 @@ class Environments:
         bounds = Bounds(given_up, work.deadline, self._site.build_disk_bytes, used)
 
         def attempt(image: str, *, sources: bool, anyway: bool) -> Built:
+            if given_up():
+                raise DependenciesError("nobody wants it any more")
             shutil.rmtree(workshop, ignore_errors=True)
             self._furnish(workshop, recipe, work)
             order = self._order(workshop, recipe, image, sources=sources, anyway=anyway)
@@ -217,6 +305,7 @@ class Environments:
         shutil.rmtree(workshop / "env" / "node_modules" / ".cache", ignore_errors=True)
         with suppress(OSError):
             (workshop / "env").rename(self.folder / "envs" / key)
+        self._grew = True
         if not self._use(key):
             raise RGridError(Code.INTERNAL, f"environment {key} could not be put in its place")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rgrid.domain.resources import GIB
 from rgrid_actors.environments import recipe as recipes
 
 #: What package tools read, and builders therefore get, from the environment of the node.
@@ -45,6 +46,11 @@ class Site:
     build_disk_bytes: int
     #: Pattern of the image that has a compiler or npm where the job's own has not; `{image}` stands for the latter.
     builder_images: str
+    #: Disk space of environments and caches above which the least used go, and at which it is enough.
+    cache_high_bytes: int = 20 * GIB
+    cache_low_bytes: int = 15 * GIB
+    #: Free disk space below which the node takes no work.
+    min_free_bytes: int = 1 * GIB
     ca_bundle: Path | None = None
     uv_config: Path | None = None
     #: The node's environment.
