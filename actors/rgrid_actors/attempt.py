@@ -26,6 +26,7 @@ from rgrid.scheduling.events import AttemptEnded, AttemptProgressed, AttemptStar
 from rgrid_actors import artifacts
 from rgrid_actors.bench import Bench
 from rgrid_actors.containers.port import Exit, Usage
+from rgrid_actors.hints import hint
 from rgrid_actors.log_shipper import LogShipper
 from rgrid_actors.preparation import PreparationError, prepare
 from rgrid_actors.proof import Evidence, Stopper, facts, judge
@@ -163,7 +164,9 @@ class Attempt:
             return self._ending(EndReason.CANCELLED, "discarded")
         ran = time.monotonic() - began
         await self._log_stored(shipper, logged)
-        return await self._conclude(found, started_at, ran, logged=logged.is_set())
+        ending = await self._conclude(found, started_at, ran, logged=logged.is_set())
+        advice = hint(self.spec, ending.reason, ending.exit_code, shipper.last_words.decode("utf-8", "replace"))
+        return replace(ending, proof={**ending.proof, "hint": advice}) if advice else ending
 
     async def _prepared(self) -> str:
         """Return a container that is ready to start, within the time that preparing may take."""

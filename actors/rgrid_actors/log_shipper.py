@@ -32,6 +32,7 @@ PIECE_BYTES = 256 * 1024
 PACE_SECONDS = 0.03
 #: Kept for the end of a log that is over its cap.
 TAIL_BYTES = 1024 * 1024
+TAIL_OF_STDERR = 8192
 _QUEUE = 10_000
 
 
@@ -59,6 +60,8 @@ class LogShipper:
         #: The last write did not go through.
         self.store_is_away = False
         self._done = threading.Event()
+        #: The last of what was written to stderr.
+        self.last_words = b""
         self._seq = 0
         self._offset: dict[Stream, int] = {"stdout": 0, "stderr": 0}
         self._kept: deque[LogEntry] = deque()
@@ -148,6 +151,8 @@ class LogShipper:
     def _store(self, entries: Sequence[LogEntry]) -> None:
         head: list[LogEntry] = []
         for entry in entries:
+            if entry.stream == "stderr":
+                self.last_words = (self.last_words + entry.data)[-TAIL_OF_STDERR:]
             if self._head_left >= len(entry.data) and not self._kept:
                 self._head_left -= len(entry.data)
                 head.append(entry)

@@ -13,6 +13,14 @@ _OWN = {
 }
 
 
+#: What to do where it does not depend on the script.
+_HINTS = {
+    EndReason.IMAGE: "Check the image's name and the node's registry; `rgrid runtimes` lists names that are known.",
+    EndReason.DEPENDENCIES: "Correct what the script declares, or run it without with `rgrid run --no-deps SCRIPT`.",
+    EndReason.INTERNAL: "Look at the log of the node's executor, and report what it says.",
+}
+
+
 def exit_code_of(job: JobView) -> int:
     """Return the script's own exit code, or ours where the script did not come to give one."""
     if job.state is State.SUCCEEDED:
@@ -23,9 +31,19 @@ def exit_code_of(job: JobView) -> int:
 
 
 def explain(job: JobView) -> None:
-    """Say in a line why a job ended, unless its script simply did."""
+    """Say in a line why a job ended, unless its script simply did, and in another what to do about it."""
     if job.reason is EndReason.EXIT and job.message not in {"", f"exit code {job.exit_code}"}:
         output.say(f"rgrid: {job.message}")
-    if job.reason is None or job.reason is EndReason.EXIT:
-        return
-    output.say(f"rgrid: {job.reason}: {job.message or WORDS[job.reason]} (see `rgrid show {job.id}`)")
+    elif job.reason not in {None, EndReason.EXIT}:
+        assert job.reason is not None
+        output.say(f"rgrid: {job.reason}: {job.message or WORDS[job.reason]} (see `rgrid show {job.id}`)")
+    if advice := hint_of(job):
+        output.say(f"hint: {advice}")
+
+
+def hint_of(job: JobView) -> str:
+    """Return what to do about the end of a job, where something is known."""
+    last = job.attempts[-1] if job.attempts else None
+    if last is not None and last.proof.get("hint"):
+        return str(last.proof["hint"])
+    return _HINTS.get(job.reason, "") if job.reason is not None else ""

@@ -18,7 +18,7 @@ from rgrid.errors import Code, RGridError
 from rgrid.settings import settings
 from rgrid.wire import AttemptView, JobView, LogChunk
 from rgrid_cli import output
-from rgrid_cli.endings import exit_code_of, explain
+from rgrid_cli.endings import exit_code_of, explain, hint_of
 from rgrid_cli.follow import to_streams, view
 from rgrid_cli.outputs import fetch
 
@@ -234,6 +234,8 @@ def _card(job: JobView) -> None:
         say(f"  waits     {job.message}")
     if job.reason is not None:
         say(f"  reason    {job.reason}: {job.message or WORDS[job.reason]}")
+    if advice := hint_of(job):
+        say(f"  hint      {advice}")
     say(f"  command   {' '.join([job.script, *job.args])}")
     say(f"  runtime   {job.runtime or 'image'} ({job.image})")
     if job.dependencies is not None:

@@ -226,3 +226,32 @@ def test_the_same_job_is_not_submitted_twice_by_two_keys(grid: Grid, script: Cal
     assert grid("run", script("print()")).returncode == 0
     assert time.monotonic() - began < 60
     assert len(grid.json("list", "--all")) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import urllib.request\nurllib.request.urlopen('http://example.invalid')", "--network"),
+        ("open('/data', 'w')", "not at /data"),
+        ("import os\nos.execv('x', ['x'])", "another processor"),
+        ("f = open('/tmp/x', 'wb')\nf.write(bytes(200 * 1024**2))\nf.flush()", "counts as memory"),
+        ("raise ValueError('mine')", None),
+    ],
+)
+def test_a_failure_comes_with_a_hint(
+    grid: Grid, script: Callable[[str], str], tmp_path: Path, text: str, words: str | None
+) -> None:
+    (tmp_path / "x").write_bytes(b"\x7fELF of nobody's")
+    (tmp_path / "x").chmod(0o755)
+    done = grid("run", "--with", str(tmp_path / "x"), script(text))
+    assert done.returncode == 1
+    hints = [line for line in done.stderr.splitlines() if line.startswith("hint: ")]
+    assert len(hints) == (words is not None)
+    if words is not None:
+        assert words in hints[0]
+        assert words in grid("show", "last").stdout
+
+
+def test_a_missing_module_is_named_with_its_distribution(grid: Grid, script: Callable[[str], str]) -> None:
+    done = grid("run", "--no-deps", script("import yaml"))
+    assert "hint: Declare pyyaml in a PEP 723 block in the script, or in requirements.txt beside it." in done.stderr

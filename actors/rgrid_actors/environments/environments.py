@@ -17,14 +17,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rgrid.domain.dependencies import Dependencies, Lock
-from rgrid.domain.job import AttemptOrder, AttemptRef
+from rgrid.domain.job import AttemptOrder
 from rgrid.errors import Code, RGridError
 from rgrid.store.ports import BlobStore, LockStore
 from rgrid_actors import artifacts
@@ -76,8 +76,8 @@ class Environments:
         self._flights: Flights[Lock] = Flights()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._background: set[asyncio.Task[None]] = set()
-        #: Which attempt lives in which environment; those are never taken away.
-        self._held: dict[AttemptRef, str] = {}
+        #: Who lives in which environment, attempts by their names; those are never taken away.
+        self._held: dict[object, str] = {}
         self._lock = threading.Lock()
         self._builders = 0
         #: Something was built since the disk was looked at.
@@ -111,22 +111,24 @@ class Environments:
         inside = self.folder / "envs" / found
         return Environment(found, inside / "node_modules" if deps.kind == "node" else inside, place)
 
-    def hold(self, ref: AttemptRef, key: str) -> bool:
-        """Say whether an environment is there; it stays as long as this attempt does."""
+    def hold(self, ref: object, key: str) -> bool:
+        """Say whether an environment is there; it stays until whoever asks lets go of it."""
         with self._lock:
             if not self._use(key):
                 return False
             self._held[ref] = key
             return True
 
-    def release(self, ref: AttemptRef) -> None:
-        """Let go of what an attempt held."""
+    def release(self, ref: object) -> None:
+        """Let go of what was held."""
         with self._lock:
             self._held.pop(ref, None)
 
     def _use(self, key: str) -> bool:
         """Say whether an environment is there, and note that it was asked for."""
-        if not (self.folder / "envs" / key).is_dir():
+        inside = self.folder / "envs" / key
+        # Not the folder alone: an engine makes one where it is told to mount what is not there.
+        if not ((inside / "pyvenv.cfg").is_file() or (inside / "node_modules").is_dir()):
             return False
         (self.folder / "envs" / f"{key}.used").touch()
         return True
@@ -198,7 +200,7 @@ class Environments:
                 stands = await self._in_thread.patiently(lambda: self._locks.keep(work.order.ref.job, work.key, lock))
                 if stands == lock:
                     await self._in_thread(lambda: self._put(workshop, recipes.environment_key(lock, work.image_id)))
-                    self._compile(work, recipes.environment_key(lock, work.image_id))
+                    self._in_background(self._compile(work, recipes.environment_key(lock, work.image_id)))
                 return stands
             finally:
                 given_up.set()
@@ -309,10 +311,18 @@ class Environments:
         if not self._use(key):
             raise RGridError(Code.INTERNAL, f"environment {key} could not be put in its place")
 
-    def _compile(self, work: "_Work", key: str) -> None:
-        """Have bytecode made beside the modules, in the background: jobs that come later start sooner for it."""
-        if work.deps.kind != "python":
-            return
+    async def _compile(self, work: "_Work", key: str) -> None:
+        """Have bytecode made beside the modules, so that jobs that come later start sooner, and see to the disk."""
+        if work.deps.kind == "python" and self.hold(work, key):
+            order, bounds = self._compile_order(work, key)
+            try:
+                with suppress(RGridError):
+                    await self._in_thread(lambda: self._containers.run_builder(order, bounds, lambda _: None))
+            finally:
+                self.release(work)
+        await self._in_thread(self.evict)
+
+    def _compile_order(self, work: "_Work", key: str) -> tuple[BuilderOrder, Bounds]:
         folder = self.folder / "envs" / key
         order = BuilderOrder(
             name=f"compile-{key}",
@@ -327,14 +337,11 @@ class Environments:
             nano_cpus=1_000_000_000,
             background=True,
         )
+        deadline = time.monotonic() + work.order.spec.prepare_timeout.total_seconds()
+        return order, Bounds(lambda: False, deadline, self._site.build_disk_bytes, lambda: 0)
 
-        async def compile_() -> None:
-            with suppress(RGridError):
-                deadline = time.monotonic() + work.order.spec.prepare_timeout.total_seconds()
-                bounds = Bounds(lambda: False, deadline, self._site.build_disk_bytes, lambda: 0)
-                await self._in_thread(lambda: self._containers.run_builder(order, bounds, lambda _: None))
-
-        task = asyncio.create_task(compile_())
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -343,7 +350,7 @@ class Environments:
             os.chown(path, self._ids.uid, self._ids.gid, follow_symlinks=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """What one flight is about. Any of the jobs that wait for it may stand for all."""
 
