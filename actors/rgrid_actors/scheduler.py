@@ -105,8 +105,11 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._ticked_at = datetime.now(UTC)
         await self._restore()
+        work = asyncio.create_task(self._work(), name="work")
+        # Without it the process only looks alive: it ends, and Ray starts another.
+        work.add_done_callback(lambda task: None if task.cancelled() else self._deposed())
         self._tasks = [
-            asyncio.create_task(self._work(), name="work"),
+            work,
             asyncio.create_task(self._every(TICK_SECONDS, self._tick), name="tick"),
             asyncio.create_task(self._every(BEAT_SECONDS, self._beat), name="beat"),
             asyncio.create_task(self._every(BEAT_SECONDS, self._watch), name="watch"),

@@ -31,7 +31,6 @@ from rgrid_actors.environments.site import Site
 from rgrid_actors.in_thread import InThread
 
 IMAGE = "python:3.11"
-SETUP = "from setuptools import setup\n{code}\nsetup(name='{name}', version='1.0', py_modules=['{name}'])\n"
 BACKEND = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 #: A build backend that needs nothing from any index, and runs what it is told to.
 BUILD = """

@@ -198,6 +198,8 @@ def test_a_revoked_key_stops_working(served: Served, eventually: Callable[..., o
         ({"runtime": "pyton"}, Code.RUNTIME_UNKNOWN),
         ({"script": "s"}, Code.SUBMISSION_INVALID),
         ({"disk_bytes": 1}, Code.INPUT_TOO_LARGE),
+        ({"dependencies": {"kind": "node", "source": "x"}}, Code.DEPENDENCIES_INVALID),
+        ({"dependencies": {"source": "x", "lock": "uv.lock"}}, Code.SUBMISSION_INVALID),
     ],
 )
 def test_wishes_beyond_the_ceilings(served: Served, more: dict[str, object], code: Code) -> None:

@@ -150,3 +150,19 @@ async def test_a_node_that_missed_an_order_is_asked_to_register(quick: None) -> 
     await scheduler.register(NODE, "a", [AttemptRef(JobId("x"), 1, Lease("1.1"))])
     assert await scheduler.heartbeat(NODE, "a")
     await stop(scheduler)
+
+
+async def test_a_scheduler_that_cannot_start_afresh_ends_its_process(quick: None) -> None:
+    ledger = Ledger()
+    scheduler = await started(ledger, Fleet())
+    ended = asyncio.Event()
+    scheduler._deposed = ended.set
+
+    def broken(_: int) -> int:
+        raise ZeroDivisionError("again")
+
+    ledger.begin_term = broken  # type: ignore[method-assign]
+    ledger.faults.append(ZeroDivisionError("who would have thought"))
+    async with asyncio.timeout(5):
+        await ended.wait()
+    await stop(scheduler)

@@ -139,6 +139,10 @@ def _dependencies(submission: Submission, settings: Settings) -> Dependencies | 
     paths = {file.path for file in submission.inputs}
     if lacking := [path for path in (found.lock, *found.files) if path is not None and path not in paths]:
         raise RGridError(Code.SUBMISSION_INVALID, f"{lacking[0]!r} of the dependencies is not among the inputs")
+    if found.kind == "node" and not any(path.rsplit("/", 1)[-1] == "package.json" for path in found.files):
+        raise RGridError(
+            Code.DEPENDENCIES_INVALID, "dependencies of Node are declared in a package.json; there is none"
+        )
     for url in found.indexes:
         if not settings.allows_index(url):
             raise RGridError(
